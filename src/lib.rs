@@ -1,0 +1,7 @@
+//! Keybearer: an authenticating egress proxy.
+//!
+//! A caller sends plain HTTP; keybearer matches the request to a *named credential*, attaches a live OAuth 2.0 access
+//! token, forwards it, and when the upstream refuses the token it renews it and sends the request again.
+//!
+//! The modules read downwards are the life of a request; imports go downwards only (the table is in ARCHITECTURE.md
+//! and a test holds the code to it).
