@@ -5,3 +5,10 @@
 //!
 //! The modules read downwards are the life of a request; imports go downwards only (the table is in ARCHITECTURE.md
 //! and a test holds the code to it).
+
+pub mod body;
+pub mod header;
+pub mod name;
+pub mod peer;
+pub mod secret;
+pub mod target;

@@ -1,0 +1,73 @@
+//! The caller's own credentials end here; the upstream sees exactly one, ours.
+
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderName};
+
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+/// Which fields of a request carry credentials, besides those that always do.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialFields<'a> {
+    /// The field that will carry our credential.
+    pub injected: &'a HeaderName,
+    /// The fields that carry callers' API keys.
+    pub api_key: &'a [HeaderName],
+    /// Whether the caller's cookies travel on.
+    pub keep_cookies: bool,
+}
+
+/// Removes every credential of the caller, and what would stand beside ours in the injected field.
+pub fn strip_caller_credentials(headers: &mut HeaderMap, fields: CredentialFields<'_>) {
+    headers.remove(AUTHORIZATION);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(DPOP);
+    if !fields.keep_cookies {
+        headers.remove(COOKIE);
+    }
+    for name in fields.api_key {
+        headers.remove(name);
+    }
+    headers.remove(fields.injected);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::super::tests::{lines, map};
+    use super::{CredentialFields, strip_caller_credentials};
+
+    #[test]
+    fn no_credential_of_the_caller_is_left() {
+        let given = map(&[
+            "authorization: a",
+            "authorization: b",
+            "proxy-authorization: a",
+            "dpop: a",
+            "cookie: a",
+            "cookie: b",
+            "x-api-key: a",
+            "x-key-2: a",
+            "x-token: a",
+            "accept: a",
+        ]);
+        let api_key = [HeaderName::from_static("x-api-key"), HeaderName::from_static("x-key-2")];
+        let injected = HeaderName::from_static("x-token");
+        for (keep_cookies, expected) in
+            [(false, vec!["accept: a"]), (true, vec!["accept: a", "cookie: a", "cookie: b"])]
+        {
+            let mut headers = given.clone();
+            let fields = CredentialFields { injected: &injected, api_key: &api_key, keep_cookies };
+            strip_caller_credentials(&mut headers, fields);
+            assert_eq!(lines(&headers), expected);
+        }
+    }
+
+    #[test]
+    fn a_cookie_that_we_inject_is_not_the_callers_even_where_cookies_are_kept() {
+        let mut headers = map(&["cookie: a"]);
+        let fields = CredentialFields { injected: &http::header::COOKIE, api_key: &[], keep_cookies: true };
+        strip_caller_credentials(&mut headers, fields);
+        assert!(headers.is_empty());
+    }
+}
