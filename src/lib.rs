@@ -6,6 +6,13 @@
 //! The modules read downwards are the life of a request; imports go downwards only (the table is in ARCHITECTURE.md
 //! and a test holds the code to it).
 
+pub mod access_log;
+pub mod answer;
+pub mod metrics;
+pub mod readiness;
+pub mod telemetry;
+pub mod tls;
+
 pub mod body;
 pub mod header;
 pub mod name;

@@ -1,0 +1,138 @@
+//! What the process counts, and its exposition as OpenMetrics text.
+//!
+//! Handles are resolved once, when a configuration is loaded; counting is then one atomic addition, without a lock, a
+//! lookup or an allocation. Labels are names of the configuration, status codes and words from fixed lists: nothing a
+//! caller or an upstream sends becomes a label.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::name::Name;
+
+mod exchanges;
+mod families;
+mod handles;
+mod histogram;
+mod tokens;
+mod upstream;
+
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
+
+pub use exchanges::NamedCredentialMetrics;
+pub use tokens::{ExternalCredentialMetrics, MintOutcome};
+pub use upstream::UpstreamMetrics;
+
+use families::Families;
+
+/// The media type of [`Metrics::encode`]'s text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics of the process. Cloning costs one atomic increment.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    families: Arc<Families>,
+    connections: Gauge,
+    replay_memory: Gauge,
+    access_log_dropped: Counter,
+}
+
+impl Metrics {
+    /// Metrics that start from zero; the process counts as started now.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let (connections, replay_memory, access_log_dropped) = (Gauge::default(), Gauge::default(), Counter::default());
+        let families = Arc::new(Families::default());
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        // The library appends `_info` and `_total` itself, and a full stop to each help text.
+        registry.register(
+            "keybearer_build",
+            "Version of keybearer",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register("process_start_time_seconds", "Start of the process, Unix time", ConstGauge::new(started));
+        registry.register("keybearer_connections", "Open connections of callers", connections.clone());
+        registry.register("keybearer_replay_memory_bytes", "Request bodies kept for replays", replay_memory.clone());
+        registry.register(
+            "keybearer_access_log_dropped_lines",
+            "Access log lines that could not be written",
+            access_log_dropped.clone(),
+        );
+        registry.register_collector(Box::new(Arc::clone(&families)));
+        Self(Arc::new(Inner { registry, families, connections, replay_memory, access_log_dropped }))
+    }
+
+    /// The handle for exchanges of the named credential `name`. Two calls with one name give the same counters.
+    ///
+    /// A named credential's series are exposed for as long as somebody holds a handle, and one scrape longer.
+    #[must_use]
+    pub fn named_credential(&self, name: &Name) -> NamedCredentialMetrics {
+        NamedCredentialMetrics::new(self.0.families.exchanges.resolve(Some(name.clone())))
+    }
+
+    /// The handle for exchanges that belong to no named credential; their label is empty, which no name can be.
+    #[must_use]
+    pub fn unmatched(&self) -> NamedCredentialMetrics {
+        NamedCredentialMetrics::new(self.0.families.exchanges.resolve(None))
+    }
+
+    /// The handle for the tokens of one principal.
+    #[must_use]
+    pub fn external_credential(&self, external: &Name, principal: &Name) -> ExternalCredentialMetrics {
+        ExternalCredentialMetrics::new(self.0.families.tokens.resolve((external.clone(), principal.clone())))
+    }
+
+    /// The handle for the connections to `authority`, as the configuration writes it.
+    #[must_use]
+    pub fn upstream(&self, authority: &str) -> UpstreamMetrics {
+        UpstreamMetrics::new(self.0.families.upstreams.resolve(authority.to_owned()))
+    }
+
+    /// Open connections of callers, all listeners together.
+    #[must_use]
+    pub fn connections(&self) -> Gauge {
+        self.0.connections.clone()
+    }
+
+    /// Bytes of request bodies kept for replays.
+    #[must_use]
+    pub fn replay_memory(&self) -> Gauge {
+        self.0.replay_memory.clone()
+    }
+
+    /// Access log lines that were given up.
+    #[must_use]
+    pub fn access_log_dropped(&self) -> Counter {
+        self.0.access_log_dropped.clone()
+    }
+
+    /// Everything as OpenMetrics text ([`CONTENT_TYPE`]). Takes milliseconds where there are thousands of named
+    /// credentials, so call it off the runtime's threads.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        match prometheus_client::encoding::text::encode(&mut text, &self.0.registry) {
+            Ok(()) => text,
+            // Writing to a `String` does not fail; an exposition without `# EOF` would be refused by the scraper.
+            Err(std::fmt::Error) => "# EOF\n".to_owned(),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;
