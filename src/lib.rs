@@ -6,7 +6,11 @@
 //! The modules read downwards are the life of a request; imports go downwards only (the table is in ARCHITECTURE.md
 //! and a test holds the code to it).
 
+pub mod caller;
+pub mod route;
+pub mod server;
 pub mod token;
+pub mod upstream;
 
 pub mod fetch;
 

@@ -1,0 +1,140 @@
+//! Listeners, workers, the guard, drain: generic over the service it runs.
+//!
+//! One thread accepts and hands sockets to the worker with the fewest connections; workers serve them. What a request
+//! means is the [`Service`]'s part.
+
+mod connection;
+mod drain;
+mod guard;
+mod listener;
+mod signals;
+mod socket;
+mod watch;
+mod worker;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::answer::Failure;
+use crate::body::AnswerBody;
+use crate::name::Name;
+
+pub use self::connection::Connection;
+pub use self::drain::{Drain, DrainHandle};
+pub use self::listener::{BindError, Bound};
+pub use self::signals::Signals;
+pub use self::watch::Watch;
+pub use self::worker::{Serving, Shape, Worker, Workers};
+
+/// What a listener serves: one answer for every arrival.
+///
+/// The future is boxed so that an idle connection holds none.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one arrival on `connection`.
+    fn call(
+        self: Arc<Self>,
+        arrival: Arrival,
+        connection: Arc<Connection>,
+    ) -> Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
+}
+
+/// What came over a connection.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once per exchange; a box would cost an allocation each")]
+pub enum Arrival {
+    /// A request whose head passed the guard.
+    Request(Request<Incoming>),
+    /// A head that did not; the connection closes after the answer.
+    Refused(Failure),
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket at this path.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether only this machine can reach it: a loopback address or a Unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[listeners.NAME]` as resolved.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// Its name.
+    pub name: Name,
+    /// Where it listens.
+    pub address: Address,
+    /// Serialised origins (`https://app.example`) whose pages may call; lower case.
+    pub allowed_origins: Vec<String>,
+    /// `dangerous = { anonymous_callers = true }`
+    pub dangerous_anonymous_callers: bool,
+}
+
+/// `[drain]` as resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// How long listeners go on accepting after the first signal; none: 5 s, or 0 where all listeners are local and
+    /// the process does not run in Kubernetes.
+    pub delay: Option<Duration>,
+    /// When what is left is cut off, counted from the signal (default 25 s).
+    pub deadline: Duration,
+}
+
+/// `[limits]` as resolved: what one connection and the whole process may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest request target in bytes (default 8 KiB): 414.
+    pub target: usize,
+    /// Longest header section in bytes (default 32 KiB): 431.
+    pub header: usize,
+    /// Connections in all (default 10,000).
+    pub connections: usize,
+    /// A request's head must be complete this long after its first byte, or after the connection opened (default 10 s): 408.
+    pub header_timeout: Duration,
+    /// A connection without a request is closed after this long (default 90 s).
+    pub idle_timeout: Duration,
+    /// Longest pause of a caller within a request body or while reading an answer (default 60 s): 408.
+    pub body_timeout: Duration,
+    /// Bytes of request bodies kept for replays, in all (default 64 MiB).
+    pub replay_memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            target: 8 * 1024,
+            header: 32 * 1024,
+            connections: 10_000,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(90),
+            body_timeout: Duration::from_secs(60),
+            replay_memory: 64 * 1024 * 1024,
+        }
+    }
+}

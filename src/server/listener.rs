@@ -1,0 +1,237 @@
+//! Listening sockets, and the one thread that accepts for all of them.
+
+use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::drain::{Drain, Phase};
+use super::socket::Accepted;
+use super::worker::Worker;
+use super::{Address, ListenerSettings};
+use crate::answer::Failure;
+
+/// Connections the kernel keeps for us while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// A listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("listener `{listener}` cannot listen on {address}")]
+pub struct BindError {
+    listener: String,
+    address: String,
+    #[source]
+    source: io::Error,
+}
+
+/// Bound listeners that do not accept yet.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<Listener>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    settings: Arc<ListenerSettings>,
+    socket: ListeningSocket,
+}
+
+#[derive(Debug)]
+enum ListeningSocket {
+    Tcp(std::net::TcpListener),
+    Unix { listener: std::os::unix::net::UnixListener, _file: SocketFile },
+}
+
+/// Removes the socket's file when the listener goes.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Bound {
+    /// Binds every listener, or none.
+    ///
+    /// # Errors
+    /// The first that cannot be bound.
+    pub fn bind(settings: impl IntoIterator<Item = ListenerSettings>) -> Result<Self, BindError> {
+        let mut listeners = Vec::new();
+        for mut settings in settings {
+            let bound = match &settings.address {
+                Address::Tcp(address) => bind_tcp(*address),
+                Address::Unix(path) => bind_unix(path),
+            };
+            let socket = bound.map_err(|source| BindError {
+                listener: settings.name.to_string(),
+                address: settings.address.to_string(),
+                source,
+            })?;
+            if let ListeningSocket::Tcp(listener) = &socket
+                && let Ok(address) = listener.local_addr()
+            {
+                // Port 0 asked for any free port: from here on the settings say which.
+                settings.address = Address::Tcp(address);
+            }
+            listeners.push(Listener { settings: Arc::new(settings), socket });
+        }
+        Ok(Self { listeners })
+    }
+
+    /// The listeners as bound, with the ports they really have.
+    pub fn settings(&self) -> impl Iterator<Item = &Arc<ListenerSettings>> {
+        self.listeners.iter().map(|listener| &listener.settings)
+    }
+
+    /// Accepts until the drain closes the listeners; each socket goes to the worker with the fewest connections.
+    ///
+    /// # Errors
+    /// When a listening socket cannot be registered with the runtime at hand.
+    pub async fn accept(self, workers: Vec<Worker>, limit: usize, drain: Drain) -> io::Result<()> {
+        let workers: Arc<[Worker]> = workers.into();
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in self.listeners {
+            let accepting = Accepting {
+                listener,
+                workers: Arc::clone(&workers),
+                limit: NonZeroUsize::new(limit),
+                drain: drain.clone(),
+            };
+            tasks.spawn(accepting.run());
+        }
+        drop((workers, drain));
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(io::Error::other)??;
+        }
+        Ok(())
+    }
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<ListeningSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(ListeningSocket::Tcp(socket.into()))
+}
+
+/// A file left behind by a process that died is replaced; one that somebody still listens on is not.
+fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket"));
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|file| std::os::unix::fs::FileTypeExt::is_socket(&file.file_type())) {
+        std::fs::remove_file(path)?;
+    }
+    let socket = std::os::unix::net::UnixListener::bind(path)?;
+    socket.set_nonblocking(true)?;
+    Ok(ListeningSocket::Unix { listener: socket, _file: SocketFile(path.to_owned()) })
+}
+
+struct Accepting {
+    listener: Listener,
+    workers: Arc<[Worker]>,
+    limit: Option<NonZeroUsize>,
+    drain: Drain,
+}
+
+impl Accepting {
+    async fn run(self) -> io::Result<()> {
+        let Self { listener: Listener { settings, socket }, workers, limit, mut drain } = self;
+        let ready = readiness(&socket)?;
+        loop {
+            let mut readable = tokio::select! {
+                biased;
+                () = drain.reached(Phase::Closing) => return Ok(()),
+                readable = ready.readable() => readable?,
+            };
+            match socket.accept() {
+                Ok(accepted) => hand(accepted, &workers, limit, &settings),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of descriptors, most likely: accepting again at once would only burn the processor.
+                    tracing::warn!(listener = %settings.name, %error, "cannot accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Tells when a connection waits, without registering the accepted socket here: that is done once, by its worker.
+#[expect(deprecated, reason = "unsound only for types that lie about their descriptor; an `OwnedFd` does not")]
+fn readiness(socket: &ListeningSocket) -> io::Result<AsyncFd<OwnedFd>> {
+    let descriptor = match socket {
+        ListeningSocket::Tcp(listener) => listener.as_fd(),
+        ListeningSocket::Unix { listener, .. } => listener.as_fd(),
+    };
+    AsyncFd::with_interest(descriptor.try_clone_to_owned()?, Interest::READABLE)
+}
+
+impl ListeningSocket {
+    fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| Accepted::Tcp(stream, peer)),
+            Self::Unix { listener, .. } => listener.accept().map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+}
+
+fn hand(accepted: Accepted, workers: &[Worker], limit: Option<NonZeroUsize>, settings: &Arc<ListenerSettings>) {
+    let mut total = 0;
+    let mut least: Option<(usize, &Worker)> = None;
+    for worker in workers {
+        let connections = worker.connections();
+        total += connections;
+        if least.is_none_or(|(fewest, _)| connections < fewest) {
+            least = Some((connections, worker));
+        }
+    }
+    match (least, limit) {
+        (Some((_, worker)), Some(limit)) if total < limit.get() => worker.hand(accepted, Arc::clone(settings)),
+        _ => {
+            tracing::warn!(listener = %settings.name, connections = total, "over the connection limit");
+            let answer = over_capacity();
+            let _ = match accepted {
+                Accepted::Tcp(mut stream, _) => stream.set_nonblocking(true).and_then(|()| stream.write(&answer)),
+                Accepted::Unix(mut stream) => stream.set_nonblocking(true).and_then(|()| stream.write(&answer)),
+            };
+        }
+    }
+}
+
+/// What a connection over the limit is told before it is closed, as far as its socket takes it at once. No request was
+/// read, so there is no request id.
+fn over_capacity() -> Vec<u8> {
+    let (status, error, title) = Failure::OverCapacity.row();
+    let code = status.as_u16();
+    let problem =
+        serde_json::json!({ "type": "about:blank", "title": title, "status": code, "error": error }).to_string();
+    let length = problem.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nProxy-Status: keybearer; error={error}\r\n\
+         Retry-After: 1\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{problem}"
+    )
+    .into_bytes()
+}
+
+/// Errors that accept(2) reports for the connection and not for the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,285 @@
+//! Workers: each a thread with a runtime that serves the connections it was handed.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+
+use super::drain::{Drain, Phase};
+use super::guard::Guard;
+use super::socket::Accepted;
+use super::{Arrival, Connection, Limits, ListenerSettings, Service};
+use crate::body::AnswerBody;
+use crate::metrics::Gauge;
+
+/// The shape of the runtime; ARCHITECTURE.md has the measurement that decided between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One current-thread runtime per worker; a connection stays with the worker that was given it.
+    PerCore,
+    /// One multi-thread runtime that all workers share.
+    Shared,
+}
+
+/// What a worker is told: a socket and the listener it came from.
+type Handed = (Accepted, Arc<ListenerSettings>);
+
+/// What serving a connection takes, whatever the service.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// What one connection may cost.
+    pub limits: Limits,
+    /// When to end.
+    pub drain: Drain,
+    /// Counts open connections.
+    pub connections: Gauge,
+}
+
+/// One worker, as the accepting thread sees it.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    sockets: mpsc::UnboundedSender<Handed>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// All workers of a server.
+#[derive(Debug)]
+pub struct Workers {
+    workers: Vec<Worker>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` workers of `shape`; `service` makes each worker's service inside its thread's runtime.
+    ///
+    /// # Errors
+    /// When a thread or runtime cannot be made.
+    pub fn start<S: Service>(
+        shape: Shape,
+        count: NonZeroUsize,
+        serving: Serving,
+        service: impl Fn(usize) -> Arc<S>,
+    ) -> io::Result<Self> {
+        let runtimes = match shape {
+            Shape::PerCore => count.get(),
+            Shape::Shared => 1,
+        };
+        let mut all = Self { workers: Vec::new(), threads: Vec::new() };
+        for index in 0..runtimes {
+            let mut builder = match shape {
+                Shape::PerCore => tokio::runtime::Builder::new_current_thread(),
+                Shape::Shared => tokio::runtime::Builder::new_multi_thread(),
+            };
+            let runtime = builder.worker_threads(count.get()).thread_name("keybearer-worker").enable_all().build()?;
+            let (worker, sockets) = Worker::new();
+            let serve = Serve {
+                service: service(index),
+                serving: serving.clone(),
+                connections: Arc::clone(&worker.connections),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || runtime.block_on(serve.run(sockets)))?;
+            all.workers.push(worker);
+            all.threads.push(thread);
+        }
+        Ok(all)
+    }
+
+    /// A worker on the runtime at hand, for services that are not the data path.
+    pub fn on_current_runtime<S: Service>(serving: Serving, service: Arc<S>) -> Self {
+        let (worker, sockets) = Worker::new();
+        let connections = Arc::clone(&worker.connections);
+        tokio::spawn(Serve { service, serving, connections }.run(sockets));
+        Self { workers: vec![worker], threads: Vec::new() }
+    }
+
+    /// Their handles, for the accepting thread.
+    #[must_use]
+    pub fn handles(&self) -> Vec<Worker> {
+        self.workers.clone()
+    }
+
+    /// Waits until every worker thread has ended.
+    pub fn join(self) {
+        drop(self.workers);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn new() -> (Self, mpsc::UnboundedReceiver<Handed>) {
+        let (sockets, received) = mpsc::unbounded_channel();
+        (Self { sockets, connections: Arc::new(AtomicUsize::new(0)) }, received)
+    }
+
+    /// Connections handed over and not yet ended.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn hand(&self, socket: Accepted, listener: Arc<ListenerSettings>) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        if self.sockets.send((socket, listener)).is_err() {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a worker's tasks share.
+struct Serve<S> {
+    service: Arc<S>,
+    serving: Serving,
+    connections: Arc<AtomicUsize>,
+}
+
+impl<S: Service> Serve<S> {
+    /// Serves until the drain is through and every connection has ended.
+    async fn run(self, mut sockets: mpsc::UnboundedReceiver<Handed>) {
+        let Self { service, serving: Serving { limits, drain, connections: gauge }, connections } = self;
+        let mut closing = drain.clone();
+        let tasks = tokio_util::task::TaskTracker::new();
+        loop {
+            let (accepted, listener) = tokio::select! {
+                biased;
+                handed = sockets.recv() => match handed {
+                    Some(handed) => handed,
+                    None => break,
+                },
+                () = closing.reached(Phase::Closing) => break,
+            };
+            let counted = Counted::new(&connections, &gauge);
+            let (socket, peer) = match accepted.register() {
+                Ok(registered) => registered,
+                Err(error) => {
+                    tracing::debug!(%error, "a caller's socket was lost on the way to its worker");
+                    continue;
+                }
+            };
+            let connection = Arc::new(Connection::new(peer, listener));
+            let guard = Guard::new(socket, Arc::clone(&connection), limits);
+            let served = serve(TokioIo::new(guard), Arc::clone(&service), connection, drain.clone());
+            tasks.spawn(async move {
+                served.await;
+                drop(counted);
+            });
+        }
+        drop((closing, drain));
+        // Sockets that were on their way when the listeners closed are dropped with the channel: nothing was read.
+        sockets.close();
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve<IO, S>(io: TokioIo<Guard<IO>>, service: Arc<S>, connection: Arc<Connection>, mut drain: Drain)
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: Service,
+{
+    let looking = drain.clone();
+    let calls = hyper::service::service_fn(move |request| {
+        let arrival = match connection.called() {
+            None => Arrival::Request(request),
+            Some(failure) => Arrival::Refused(failure),
+        };
+        let connection = Arc::clone(&connection);
+        // Nothing behind a refused head is ever read, so no answer may promise that the connection goes on.
+        let is_last = matches!(arrival, Arrival::Refused(_));
+        let answer = Arc::clone(&service).call(arrival, Arc::clone(&connection));
+        let looking = looking.clone();
+        async move {
+            let mut answer = answer.await;
+            if is_last || looking.phase() >= Phase::LameDuck {
+                answer.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answer.map(|body| Answering { body, connection }))
+        }
+    });
+    // No timer and no header limit here: the guard keeps both.
+    let mut served = std::pin::pin!(http1::Builder::new().serve_connection(io, calls));
+    let ended = tokio::select! {
+        biased;
+        ended = served.as_mut() => ended,
+        () = drain.reached(Phase::Closing) => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                ended = served.as_mut() => ended,
+                () = drain.reached(Phase::Forced) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a caller's connection ended early");
+    }
+}
+
+/// Counts a connection of a worker until it is dropped.
+struct Counted {
+    handed: Arc<AtomicUsize>,
+    gauge: Gauge,
+}
+
+impl Counted {
+    /// `handed` was raised when the socket was handed over.
+    fn new(handed: &Arc<AtomicUsize>, gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self { handed: Arc::clone(handed), gauge: gauge.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.handed.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// An answer's body that tells its connection when the answer has ended.
+    struct Answering {
+        #[pin]
+        body: AnswerBody,
+        connection: Arc<Connection>,
+    }
+
+    impl PinnedDrop for Answering {
+        fn drop(this: Pin<&mut Self>) {
+            this.connection.answered();
+        }
+    }
+}
+
+impl http_body::Body for Answering {
+    type Data = bytes::Bytes;
+    type Error = crate::body::BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

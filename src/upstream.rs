@@ -1,0 +1,66 @@
+//! Pools of connections to upstreams: one request out, one classified answer back.
+//!
+//! Each worker owns its pools, one per [`Key`]: origin and TLS profile together, so that a connection opened with one
+//! identity never carries another's request. What a request means, and whether it may be sent again, is decided above.
+
+mod connection;
+mod pool;
+mod stream;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use http::uri::Authority;
+
+use crate::tls;
+
+pub use self::connection::{Lease, SendError};
+pub use self::pool::{CheckoutError, Pool, PoolLimits, Pools};
+
+/// Where a named credential's requests go. Two equal endpoints share a pool.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// TLS profile; none is plain HTTP.
+    pub tls: Option<Arc<tls::Profile>>,
+    /// Host and, when it is not the scheme's default, port, as written in the URL.
+    pub authority: Authority,
+}
+
+/// Names a pool: a digest of scheme, host, port and TLS profile, so that looking it up costs the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+impl Endpoint {
+    /// Host without the brackets of an IPv6 literal.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The port, the scheme's default filled in.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 })
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The key of the pool this endpoint uses.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let origin = format!("{}://{}:{}", self.scheme(), self.host().to_ascii_lowercase(), self.port());
+        let mut digest = Context::new(&SHA256);
+        digest.update(origin.as_bytes());
+        // The fingerprint covers the contents of trust roots and client certificate: a rotated one is another identity.
+        if let Some(profile) = &self.tls {
+            digest.update(profile.fingerprint());
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.finish().as_ref());
+        Key(key)
+    }
+}
