@@ -1,0 +1,189 @@
+//! One exchange, in order: arrive, caller, route, prepare, authorize, forward, renew and replay, relay, record.
+//!
+//! A [`Proxy`] is the service of one worker. What it shares with the other workers is behind [`Shared`].
+
+mod attempt;
+mod decide;
+pub mod explain;
+pub mod plan;
+mod prepare;
+mod record;
+mod refusal;
+mod relay;
+mod replay;
+pub mod settings;
+mod stop;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use self::attempt::{Answered, Attempts};
+use self::decide::{Decision, Found};
+use self::plan::Plan;
+use self::prepare::{Context, TrailerRule};
+use self::record::OpenRecord;
+use self::relay::RelayLimits;
+use self::replay::{AttemptBody, CallerBody};
+use self::stop::Stop;
+use crate::access_log::AccessLog;
+use crate::answer::{self, Failure};
+use crate::body::AnswerBody;
+use crate::header::Pseudonym;
+use crate::metrics::{Metrics, NamedCredentialMetrics};
+use crate::server::{Arrival, Connection, Service};
+use crate::upstream::{PoolLimits, Pools};
+
+pub use self::replay::ReplayMemory;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Who may call what; swapped whole.
+    pub plan: ArcSwap<Plan>,
+    /// Where records go.
+    pub access_log: AccessLog,
+    /// Metrics of exchanges that no named credential matched.
+    pub unmatched: NamedCredentialMetrics,
+    /// Memory for copies of request bodies.
+    pub replay_memory: Arc<ReplayMemory>,
+    /// Our name in `Via`: `keybearer-` and a random part, so that a loop is told from a chain.
+    pub pseudonym: Pseudonym,
+    /// The next number of a request id.
+    pub next_id: AtomicU64,
+}
+
+/// The service of one worker.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    pools: Pools<AttemptBody>,
+}
+
+impl Proxy {
+    /// A worker's service, with pools of its own.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, metrics: Metrics) -> Self {
+        Self { shared, pools: Pools::new(PoolLimits::default(), metrics) }
+    }
+}
+
+impl Service for Proxy {
+    fn call(
+        self: Arc<Self>,
+        arrival: Arrival,
+        connection: Arc<Connection>,
+    ) -> Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>> {
+        match arrival {
+            Arrival::Request(request) => Box::pin(exchange(self, request, connection)),
+            Arrival::Refused(failure) => {
+                let mut open = OpenRecord::new(&self.shared, &connection, None, self.shared.request_id(None));
+                let answer = refuse(&mut open, &Stop::new(failure));
+                Box::pin(std::future::ready(answer))
+            }
+        }
+    }
+}
+
+/// The life of a request.
+async fn exchange(proxy: Arc<Proxy>, request: Request<Incoming>, connection: Arc<Connection>) -> Response<AnswerBody> {
+    let (parts, incoming) = request.into_parts();
+    let id = proxy.shared.request_id(parts.headers.get(answer::REQUEST_ID));
+    let mut open = OpenRecord::new(&proxy.shared, &connection, Some(&parts), id);
+    let mut found = Found::default();
+    let mut answer = match serve(&proxy, (parts, incoming), &connection, &mut open, &mut found).await {
+        Ok(Outcome::Relay(answered, limits)) => relay::relay(*answered, open, &proxy.shared.pseudonym, limits),
+        Ok(Outcome::Answer(answer)) => {
+            open.record.status = answer.status().as_u16();
+            answer
+        }
+        Err(stop) => refuse(&mut open, &stop),
+    };
+    if let Some(origin) = found.cors {
+        origin.apply(answer.headers_mut());
+    }
+    answer
+}
+
+/// What an exchange came to when nothing failed.
+enum Outcome {
+    /// The upstream's answer, to be passed on.
+    Relay(Box<Answered>, RelayLimits),
+    /// An answer of our own.
+    Answer(Response<AnswerBody>),
+}
+
+async fn serve(
+    proxy: &Proxy,
+    (parts, incoming): (Parts, Incoming),
+    connection: &Connection,
+    open: &mut OpenRecord,
+    found: &mut Found,
+) -> Result<Outcome, Stop> {
+    let plan = proxy.shared.plan.load_full();
+    let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id };
+    let decided = decide::decide(parts, &plan, &context, found);
+    open.note(found);
+    let (prepared, named) = match (decided?, &found.named) {
+        (Decision::Forward(prepared), Some(named)) => (prepared, named),
+        (Decision::Forward(_), None) => return Err(Stop::new(Failure::Internal)),
+        (Decision::Answer(answer), _) => return Ok(Outcome::Answer(answer)),
+    };
+    let settings = &named.settings;
+    let end = settings.timeouts.total.map(|total| Instant::now() + total);
+    let body = CallerBody::new(incoming, settings.replay_limit, &proxy.shared.replay_memory, || TrailerRule {
+        named: Arc::clone(named),
+        plan: Arc::clone(&plan),
+    });
+    open.body = Some(body.clone());
+    let pool = proxy.pools.pool(&named.key, &settings.endpoint);
+    let principal = decide::principal(named, &found.callers);
+    let attempts = Attempts { named, principal, prepared, body, pool, connection, end };
+    let answered = attempts.run(open).await?;
+    Ok(Outcome::Relay(Box::new(answered), RelayLimits { idle: settings.timeouts.idle, end }))
+}
+
+fn refuse(open: &mut OpenRecord, stop: &Stop) -> Response<AnswerBody> {
+    open.fail(stop.failure);
+    let answer = answer::failure(stop.failure, &stop.detail, &open.record.id);
+    open.record.bytes_out = http_body::Body::size_hint(answer.body()).exact().unwrap_or(0);
+    answer
+}
+
+impl Shared {
+    /// The caller's own request id where it is fit to be logged and sent on, otherwise a new one.
+    fn request_id(&self, sent: Option<&HeaderValue>) -> String {
+        let fit = |text: &&str| {
+            (1..=128).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        match sent.and_then(|value| value.to_str().ok()).filter(fit) {
+            Some(id) => id.to_owned(),
+            None => {
+                let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+                format!("{}-{number:x}", self.pseudonym.as_str().trim_start_matches("keybearer-"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exchange;
+
+    /// Every request in flight costs one of these; what grows it should be seen.
+    #[test]
+    fn the_future_of_an_exchange_stays_small() {
+        fn size<P, R, C, F>(_: impl Fn(P, R, C) -> F) -> usize {
+            std::mem::size_of::<F>()
+        }
+        let bytes = size(exchange);
+        assert!(bytes <= 6 * 1024, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,152 @@
+//! The part of an exchange that needs no network: who calls, which named credential, and the outgoing head.
+//! `keybearer explain` runs the same code.
+
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+
+use super::plan::{NamedCredential, Plan};
+use super::prepare::{self, Context, Prepared};
+use super::stop::Stop;
+use crate::answer::Failure;
+use crate::body::{self, AnswerBody};
+use crate::caller::browser::{self, AllowedOrigin, BrowserRules, Hosts, Verdict};
+use crate::name::Name;
+use crate::route::Route;
+use crate::server::{Address, Connection};
+use crate::target;
+use crate::token::Principal;
+
+/// What was found out on the way; filled in order, and as far as it went when the exchange stops.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Every caller that gave its proof.
+    pub(super) callers: Vec<Name>,
+    /// The named credential that matched.
+    pub(super) named: Option<Arc<NamedCredential>>,
+    /// The origin whose page may read the answer.
+    pub(super) cors: Option<AllowedOrigin>,
+}
+
+/// What is to be done.
+pub(super) enum Decision {
+    /// Send this on.
+    Forward(Prepared),
+    /// Answer ourselves.
+    Answer(Response<AnswerBody>),
+}
+
+/// Decides about a request. Nothing secret is touched before all checks have passed.
+pub(super) fn decide(
+    mut parts: Parts,
+    plan: &Plan,
+    context: &Context<'_>,
+    found: &mut Found,
+) -> Result<Decision, Stop> {
+    adopt_authority(&mut parts)?;
+    match judge(&parts, plan, context.connection) {
+        Verdict::Pass => {}
+        Verdict::CrossOrigin(origin) => found.cors = Some(origin),
+        Verdict::Preflight(fields) => return Ok(Decision::Answer(no_content(fields))),
+        Verdict::CrossSite => return Err(Stop::new(Failure::CrossSite)),
+        Verdict::Misdirected => return Err(Stop::new(Failure::Misdirected)),
+    }
+    found.callers = plan.callers.identify(&context.connection.peer, &parts.headers);
+    admit(&found.callers, context.connection)?;
+    if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+        return Ok(Decision::Answer(no_content(HeaderMap::new())));
+    }
+    let (named, prefix) = route(plan, &parts, found)?;
+    permit(&named, found)?;
+    prepare::prepare(parts, prefix, &named, plan, context).map(Decision::Forward)
+}
+
+/// The principal whose token these callers get under `named`; none where no credential is attached.
+pub(super) fn principal<'a>(named: &'a NamedCredential, callers: &[Name]) -> Option<&'a Principal> {
+    named.external.as_ref().and_then(|external| external.principal(callers))
+}
+
+/// RFC 9112 3.2.2: the authority of an absolute-form target replaces `Host`.
+fn adopt_authority(parts: &mut Parts) -> Result<(), Stop> {
+    let Some(authority) = parts.uri.authority() else {
+        return Ok(());
+    };
+    if parts.uri.scheme_str() != Some("http") {
+        return Err(Stop::new(Failure::Misdirected));
+    }
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Stop::new(Failure::BadTarget))?;
+    parts.headers.insert(HOST, host);
+    let target = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    parts.uri = Uri::from(target);
+    Ok(())
+}
+
+/// Whether a web page is behind the request, and whether this authority is ours.
+fn judge(parts: &Parts, plan: &Plan, connection: &Connection) -> Verdict {
+    let names_host = |authority: &str| plan.routes.names_host(authority);
+    let listener = &connection.listener;
+    let hosts = match listener.address {
+        Address::Tcp(_) if listener.address.is_local() => Hosts::Loopback(&names_host),
+        Address::Tcp(_) | Address::Unix(_) => Hosts::Any,
+    };
+    let rules = BrowserRules { hosts, allowed_origins: &listener.allowed_origins };
+    browser::judge(&parts.method, authority(parts), &parts.headers, rules)
+}
+
+fn authority(parts: &Parts) -> Option<&str> {
+    parts.headers.get(HOST).and_then(|host| host.to_str().ok())
+}
+
+/// An unknown caller passes only where the listener admits everyone.
+fn admit(callers: &[Name], connection: &Connection) -> Result<(), Stop> {
+    let listener = &connection.listener;
+    if callers.is_empty() && !listener.address.is_local() && !listener.dangerous_anonymous_callers {
+        return Err(Stop::new(Failure::CallerUnknown));
+    }
+    Ok(())
+}
+
+fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCredential>, usize), Stop> {
+    if parts.method == Method::TRACE {
+        return Err(Stop::not_allowed(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
+    }
+    let path = parts.uri.path();
+    target::inspect(path).map_err(|error| Stop::with(Failure::BadTarget, error.to_string()))?;
+    let route = plan.routes.route(authority(parts), path, &parts.method);
+    if let Route::Found { value, .. } | Route::MethodNotAllowed { value, .. } = &route {
+        found.named = Some(Arc::clone(value));
+    }
+    match route {
+        Route::Found { value, .. } if !value.settings.enabled => Err(Stop::new(Failure::Disabled)),
+        Route::Found { value, prefix } => Ok((Arc::clone(value), prefix)),
+        Route::MethodNotAllowed { allow, .. } => Err(Stop::not_allowed(allow.clone())),
+        Route::NotFound => Err(Stop::new(Failure::NoMatch)),
+    }
+}
+
+/// The named credential must admit one of the callers, and so must one of its principals.
+fn permit(named: &NamedCredential, found: &Found) -> Result<(), Stop> {
+    let callers = &found.callers;
+    if let Some(allowed) = &named.settings.callers
+        && !callers.iter().any(|caller| allowed.contains(caller))
+    {
+        return Err(Stop::new(Failure::CallerNotAllowed));
+    }
+    if named.external.is_some() && principal(named, callers).is_none() {
+        return Err(Stop::with(
+            Failure::CallerNotAllowed,
+            "no principal of its external credential admits this caller",
+        ));
+    }
+    Ok(())
+}
+
+fn no_content(fields: HeaderMap) -> Response<AnswerBody> {
+    let mut answer = Response::new(body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    *answer.headers_mut() = fields;
+    answer
+}

@@ -1,0 +1,103 @@
+//! What would become of a request, without sending anything: for `keybearer explain`.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::decide::{self, Decision, Found};
+use super::plan::{NamedCredential, Plan};
+use super::prepare::{Context, Prepared};
+use crate::answer::Failure;
+use crate::header::Pseudonym;
+use crate::name::Name;
+use crate::server::Connection;
+use crate::token::Principal;
+
+/// What stands in place of a secret.
+const MASK: &str = "********";
+
+/// What was found out about a request.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The listener asked about.
+    pub listener: Name,
+    /// The callers that the request proves to come from.
+    pub callers: Vec<Name>,
+    /// The named credential that matches.
+    pub named_credential: Option<Name>,
+    /// Its external credential.
+    pub external_credential: Option<Name>,
+    /// The principal whose token would be attached.
+    pub principal: Option<Name>,
+    /// The outgoing request, or why there is none.
+    pub outcome: Result<Outgoing, Refused>,
+}
+
+/// A request as it would leave, secrets masked.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The upstream's scheme and authority.
+    pub origin: String,
+    /// Method.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// Header section.
+    pub headers: HeaderMap,
+}
+
+/// A request that we would answer ourselves.
+#[derive(Debug)]
+pub struct Refused {
+    /// The failure; none when it is not one, such as a CORS preflight.
+    pub failure: Option<Failure>,
+    /// Why, where there is more to say than the failure's title.
+    pub detail: Option<String>,
+}
+
+/// Explains a request that came over `connection`.
+#[must_use]
+pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanation {
+    let mut found = Found::default();
+    let pseudonym = Pseudonym::default();
+    let context = Context { connection, pseudonym: &pseudonym, id: "explained" };
+    let decided = decide::decide(parts, plan, &context, &mut found);
+    let outcome = match (decided, &found.named) {
+        (Ok(Decision::Forward(prepared)), Some(named)) => {
+            Ok(outgoing(prepared, named, decide::principal(named, &found.callers)))
+        }
+        (Ok(_), _) => Err(Refused { failure: None, detail: None }),
+        (Err(stop), _) => Err(Refused { failure: Some(stop.failure), detail: stop.detail.text }),
+    };
+    let named = found.named.as_deref();
+    Explanation {
+        listener: connection.listener.name.clone(),
+        named_credential: named.map(|named| named.settings.name.clone()),
+        external_credential: named.and_then(|named| named.external.as_ref()).map(|external| external.name().clone()),
+        principal: named
+            .and_then(|named| decide::principal(named, &found.callers))
+            .map(|principal| principal.name().clone()),
+        callers: found.callers,
+        outcome,
+    }
+}
+
+fn outgoing(prepared: Prepared, named: &NamedCredential, principal: Option<&Principal>) -> Outgoing {
+    let mut headers = prepared.headers;
+    if let Some(principal) = principal {
+        let masked = principal.scheme().map_or_else(|| MASK.to_owned(), |scheme| format!("{scheme} {MASK}"));
+        if let Ok(value) = HeaderValue::try_from(masked) {
+            headers.insert(named.injected().clone(), value);
+        }
+    }
+    // Fields that the operator configured may hold keys of their own.
+    for (name, _) in &named.settings.headers {
+        headers.insert(name.clone(), HeaderValue::from_static(MASK));
+    }
+    let endpoint = &named.settings.endpoint;
+    Outgoing {
+        origin: format!("{}://{}", endpoint.scheme(), endpoint.authority),
+        method: prepared.method,
+        target: prepared.target.to_string(),
+        headers,
+    }
+}

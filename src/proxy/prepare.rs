@@ -1,0 +1,136 @@
+//! The outgoing request head, made from the caller's: what may travel on, and what must not (RFC 9110 7).
+//!
+//! The order is security: what the caller lists in `Connection` is removed first, its credentials next, and only then
+//! is anything of ours added, so that nothing a caller sends can remove or double it.
+
+use std::sync::Arc;
+
+use http::header::{EXPECT, HOST};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+
+use super::plan::{NamedCredential, Plan};
+use super::replay::AttemptBody;
+use super::stop::Stop;
+use crate::answer::{self, Failure};
+use crate::header::{self, CredentialFields, Pseudonym};
+use crate::server::Connection;
+use crate::target;
+
+/// A request head ready to be sent any number of times, the credential aside.
+pub(super) struct Prepared {
+    pub(super) method: Method,
+    pub(super) target: Uri,
+    pub(super) headers: HeaderMap,
+}
+
+/// What the head is made with.
+pub(super) struct Context<'a> {
+    pub(super) connection: &'a Connection,
+    /// Our name in `Via`.
+    pub(super) pseudonym: &'a Pseudonym,
+    /// The request id.
+    pub(super) id: &'a str,
+}
+
+/// Makes the outgoing head; `prefix` bytes of the path were matched and are cut.
+pub(super) fn prepare(
+    mut parts: Parts,
+    prefix: usize,
+    named: &NamedCredential,
+    plan: &Plan,
+    context: &Context<'_>,
+) -> Result<Prepared, Stop> {
+    let settings = &named.settings;
+    let outgoing = target::outgoing(&settings.base_path, parts.uri.path(), prefix, parts.uri.query())
+        .map_err(|error| Stop::with(Failure::BadTarget, error.to_string()))?;
+
+    let headers = &mut parts.headers;
+    expectation(headers)?;
+    if header::via_names(headers, context.pseudonym) {
+        return Err(Stop::new(Failure::Loop));
+    }
+    let credentials = credentials(named, plan);
+    if header::ambiguous_name(headers, credentials).is_some() {
+        return Err(Stop::with(Failure::BadRequest, "a field name could be taken for one that keybearer sets"));
+    }
+    header::strip_hop_by_hop(headers)
+        .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
+    header::strip_caller_credentials(headers, credentials);
+    header::strip_forwarded(headers);
+    for name in &settings.remove_headers {
+        headers.remove(name);
+    }
+
+    let asked_host = headers.get(HOST).cloned();
+    header::set_forwarded(headers, settings.forwarded, &context.connection.peer, asked_host.as_ref());
+    for (name, value) in &settings.headers {
+        headers.insert(name, value.clone());
+    }
+    if let Some(host) = &named.host {
+        headers.insert(HOST, host.clone());
+    }
+    header::append_via(headers, parts.version, context.pseudonym);
+    if let Ok(id) = HeaderValue::from_str(context.id) {
+        headers.insert(answer::REQUEST_ID, id);
+    }
+    Ok(Prepared { method: parts.method, target: origin_form(outgoing), headers: parts.headers })
+}
+
+fn credentials<'a>(named: &'a NamedCredential, plan: &'a Plan) -> CredentialFields<'a> {
+    CredentialFields {
+        injected: named.injected(),
+        api_key: plan.callers.key_headers(),
+        keep_cookies: named.settings.keep_cookies,
+    }
+}
+
+/// What may travel on in a caller's trailer section, which comes long after its head was prepared.
+#[derive(Debug)]
+pub(super) struct TrailerRule {
+    pub(super) named: Arc<NamedCredential>,
+    pub(super) plan: Arc<Plan>,
+}
+
+impl TrailerRule {
+    /// Removes the rest.
+    pub(super) fn apply(&self, trailers: &mut HeaderMap) {
+        header::strip_trailers(trailers, credentials(&self.named, &self.plan));
+        for name in &self.named.settings.remove_headers {
+            trailers.remove(name);
+        }
+    }
+}
+
+impl Prepared {
+    /// The head with its credential, and `body`.
+    pub(super) fn request(
+        &self,
+        credential: Option<&(HeaderName, HeaderValue)>,
+        body: AttemptBody,
+    ) -> Request<AttemptBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        if let Some((name, value)) = credential {
+            request.headers_mut().insert(name, value.clone());
+        }
+        request
+    }
+}
+
+fn origin_form(target: PathAndQuery) -> Uri {
+    Uri::from(target)
+}
+
+/// RFC 9110 10.1.1: `100-continue` is ours to answer, which hyper does when the body is first read.
+fn expectation(headers: &mut HeaderMap) -> Result<(), Stop> {
+    let known = headers.get_all(EXPECT).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !known {
+        return Err(Stop::new(Failure::ExpectationFailed));
+    }
+    headers.remove(EXPECT);
+    Ok(())
+}

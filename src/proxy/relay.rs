@@ -1,0 +1,157 @@
+//! The upstream's answer on its way to the caller: head cleaned, body streamed, connection returned, record closed.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::attempt::Answered;
+use super::record::OpenRecord;
+use super::replay::{AttemptBody, CallerBody, Progress};
+use crate::answer::{PROXY_STATUS, REQUEST_ID};
+use crate::body::{AnswerBody, BodyError};
+use crate::header::{self, Pseudonym};
+use crate::server::Watch;
+use crate::upstream::Lease;
+
+/// Turns the upstream's answer into the caller's.
+pub(super) fn relay(
+    answered: Answered,
+    mut open: OpenRecord,
+    pseudonym: &Pseudonym,
+    limits: RelayLimits,
+) -> Response<AnswerBody> {
+    let Answered { answer, lease, body: request_body } = answered;
+    let (mut parts, incoming) = answer.into_parts();
+    open.record.status = parts.status.as_u16();
+    header::strip_response_hop_by_hop(&mut parts.headers);
+    header::append_via(&mut parts.headers, parts.version, pseudonym);
+    parts.version = http::Version::HTTP_11;
+    if let Some(reason) = open.record.not_replayed_reason {
+        let status = format!(
+            "keybearer; received-status={}; details=\"not-replayed:{}\"",
+            parts.status.as_u16(),
+            reason.as_str()
+        );
+        if let Ok(value) = HeaderValue::try_from(status) {
+            parts.headers.append(PROXY_STATUS, value);
+        }
+    }
+    if let Ok(id) = HeaderValue::from_str(&open.record.id) {
+        parts.headers.insert(REQUEST_ID, id);
+    }
+    request_body.forget();
+    let mut relay =
+        Relay { incoming, lease: Some(lease), request_body, open: Some(open), limits, idle: Watch::default() };
+    if relay.incoming.is_end_stream() {
+        relay.complete();
+    }
+    Response::from_parts(parts, relay.boxed_unsync())
+}
+
+/// How long the answer's body may take.
+#[derive(Clone, Copy)]
+pub(super) struct RelayLimits {
+    /// Longest pause between two pieces.
+    pub(super) idle: Duration,
+    /// When the whole exchange must have ended.
+    pub(super) end: Option<Instant>,
+}
+
+/// An answer's body on its way.
+struct Relay {
+    incoming: Incoming,
+    lease: Option<Lease<AttemptBody>>,
+    request_body: CallerBody,
+    /// Taken when the body has ended; dropped with the body when the caller goes away before.
+    open: Option<OpenRecord>,
+    limits: RelayLimits,
+    idle: Watch<()>,
+}
+
+impl Relay {
+    /// The answer is complete: the connection can serve others, unless the request is still on its way.
+    fn complete(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && matches!(self.request_body.progress(), Progress::Ended(_))
+        {
+            lease.give_back();
+        }
+        self.open = None;
+    }
+
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        self.lease = None;
+        if let Some(mut open) = self.open.take() {
+            open.record.error = Some(match &error {
+                BodyError::Upstream(_) => "http_response_incomplete",
+                BodyError::UpstreamIdle => "connection_read_timeout",
+                BodyError::TotalTimeout => "http_response_timeout",
+            });
+        }
+        error
+    }
+
+    /// Called when no piece is there: ready when the time for it is over.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let RelayLimits { idle, end } = self.limits;
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        ready!(self.idle.poll_expired(cx, (), left.map_or(idle, |left| idle.min(left))));
+        Poll::Ready(match left {
+            Some(left) if left < idle => BodyError::TotalTimeout,
+            _ => BodyError::UpstreamIdle,
+        })
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Pending => {
+                let error = ready!(this.poll_late(cx));
+                Poll::Ready(Some(Err(this.fail(error))))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                this.idle.rest();
+                if let (Some(data), Some(open)) = (frame.data_ref(), &mut this.open) {
+                    open.record.bytes_out += data.len() as u64;
+                }
+                if this.incoming.is_end_stream() {
+                    this.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.complete();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.fail(BodyError::Upstream(error))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.record.error = Some("caller_gone");
+        }
+    }
+}

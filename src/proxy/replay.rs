@@ -1,0 +1,336 @@
+//! The caller's request body, kept in part so that it can be sent a second time.
+//!
+//! hyper moves a request's body into the upstream connection, so the body is a shared object: an attempt borrows it,
+//! and the next attempt takes it over. A copy of what was read is kept up to a limit per exchange and a budget of the
+//! whole process; beyond either the body streams on and can no longer be replayed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::prepare::TrailerRule;
+use crate::access_log::NotReplayed;
+use crate::metrics::Gauge;
+
+/// Process-wide memory for copies of request bodies.
+#[derive(Debug)]
+pub struct ReplayMemory {
+    used: AtomicUsize,
+    limit: usize,
+    gauge: Gauge,
+}
+
+impl ReplayMemory {
+    /// A budget of `limit` bytes; `gauge` shows how much of it is in use.
+    #[must_use]
+    pub fn new(limit: usize, gauge: Gauge) -> Self {
+        Self { used: AtomicUsize::new(0), limit, gauge }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+        });
+        if taken.is_ok() {
+            self.gauge.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.gauge.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// A caller's request body, of which every attempt gets its own [`AttemptBody`].
+#[derive(Debug, Clone)]
+pub(super) struct CallerBody(Option<SharedSource>);
+
+/// What is read from the caller, and what is kept of it.
+#[derive(Debug)]
+struct Source {
+    incoming: Incoming,
+    /// Set when the caller's last frame was read.
+    ended: bool,
+    failed: bool,
+    kept: BytesMut,
+    dropped: Option<NotReplayed>,
+    limit: usize,
+    memory: Arc<ReplayMemory>,
+    read: u64,
+    /// The attempt that may read; a body of an earlier one waits for ever.
+    attempt: u32,
+    /// Bytes of the copy that this attempt has sent.
+    sent: usize,
+    trailers: Option<HeaderMap>,
+    trailer_rule: TrailerRule,
+    trailers_sent: bool,
+    /// No other attempt follows: the copy goes as soon as this one has sent it.
+    is_last: bool,
+    progress: Instant,
+}
+
+/// How far a body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Every byte was handed to the upstream connection, the last, if there was one, at this time.
+    Ended(Option<Instant>),
+    /// Bytes are still to come; the last moved at this time.
+    Moving(Instant),
+    /// The caller's side failed.
+    Failed,
+}
+
+impl CallerBody {
+    /// Wraps what hyper reads from the caller; at most `limit` bytes are kept, within `memory`. The rule for its
+    /// trailers is made only where there is a body.
+    #[must_use]
+    pub(super) fn new(
+        incoming: Incoming,
+        limit: usize,
+        memory: &Arc<ReplayMemory>,
+        trailer_rule: impl FnOnce() -> TrailerRule,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        let too_long = incoming.size_hint().lower() > limit as u64;
+        Self(Some(SharedSource(Arc::new(Mutex::new(Source {
+            incoming,
+            ended: false,
+            failed: false,
+            kept: BytesMut::new(),
+            dropped: too_long.then_some(NotReplayed::BodyTooLarge),
+            limit,
+            memory: Arc::clone(memory),
+            read: 0,
+            attempt: 0,
+            sent: 0,
+            trailers: None,
+            trailer_rule: trailer_rule(),
+            trailers_sent: false,
+            is_last: false,
+            progress: Instant::now(),
+        })))))
+    }
+
+    /// A body for the next attempt: first what was kept, then on from the caller. Earlier attempts read no more.
+    #[must_use]
+    pub(super) fn attempt(&self) -> AttemptBody {
+        match &self.0 {
+            None => AttemptBody::Empty,
+            Some(source) => {
+                let mut held = source.0.lock();
+                held.attempt += 1;
+                held.sent = 0;
+                held.trailers_sent = false;
+                AttemptBody::Caller { attempt: held.attempt, source: source.clone() }
+            }
+        }
+    }
+
+    /// Why the body cannot be sent again, when it cannot.
+    #[must_use]
+    pub(super) fn not_replayable(&self) -> Option<NotReplayed> {
+        self.0.as_ref().and_then(|source| source.0.lock().dropped)
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub(super) fn progress(&self) -> Progress {
+        match &self.0 {
+            None => Progress::Ended(None),
+            Some(source) => {
+                let source = source.0.lock();
+                match (source.failed, source.ended) {
+                    (true, _) => Progress::Failed,
+                    (false, true) => Progress::Ended(Some(source.progress)),
+                    (false, false) => Progress::Moving(source.progress),
+                }
+            }
+        }
+    }
+
+    /// Bytes read from the caller.
+    #[must_use]
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.0.as_ref().map_or(0, |source| source.0.lock().read)
+    }
+
+    /// Says that nothing will be sent again, so that the copy can go.
+    pub(super) fn forget(&self) {
+        if let Some(source) = &self.0 {
+            let mut source = source.0.lock();
+            source.is_last = true;
+            source.forget_if_last();
+        }
+    }
+}
+
+impl Source {
+    fn keep(&mut self, data: &Bytes) {
+        self.read += data.len() as u64;
+        self.progress = Instant::now();
+        if self.dropped.is_some() {
+            return;
+        }
+        if self.kept.len() + data.len() > self.limit {
+            self.forget(NotReplayed::BodyTooLarge);
+        } else if self.memory.take(data.len()) {
+            self.kept.extend_from_slice(data);
+        } else {
+            self.forget(NotReplayed::Budget);
+        }
+    }
+
+    fn forget_if_last(&mut self) {
+        // A copy that this attempt has not sent yet is still the body.
+        if self.is_last && self.sent >= self.kept.len() {
+            self.forget(NotReplayed::Streamed);
+        }
+    }
+
+    /// The next piece of the copy, then its trailers; none when the rest must come from the caller.
+    fn copy(&mut self) -> Option<Frame<Bytes>> {
+        if self.sent < self.kept.len() {
+            let rest = self.kept.get(self.sent..).map(Bytes::copy_from_slice).unwrap_or_default();
+            self.sent += rest.len();
+            self.progress = Instant::now();
+            self.forget_if_last();
+            return Some(Frame::data(rest));
+        }
+        if self.ended && !self.trailers_sent {
+            self.trailers_sent = true;
+            return self.trailers.clone().map(Frame::trailers);
+        }
+        None
+    }
+
+    /// Notes what came from the caller; what is left of it may travel on.
+    fn note(&mut self, frame: &mut Frame<Bytes>) {
+        if let Some(trailers) = frame.trailers_mut() {
+            self.trailer_rule.apply(trailers);
+        }
+        if let Some(data) = frame.data_ref() {
+            self.keep(data);
+            if self.dropped.is_none() {
+                self.sent += data.len();
+            }
+            self.forget_if_last();
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+            self.trailers_sent = true;
+        }
+        self.ended = self.incoming.is_end_stream();
+    }
+
+    fn forget(&mut self, why: NotReplayed) {
+        self.memory.give_back(self.kept.len());
+        self.kept = BytesMut::new();
+        self.dropped.get_or_insert(why);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.memory.give_back(self.kept.len());
+    }
+}
+
+/// The body of one attempt.
+#[derive(Debug)]
+pub(super) enum AttemptBody {
+    /// The caller sent none.
+    Empty,
+    /// The caller's, from the first byte.
+    Caller {
+        /// Which attempt this is.
+        attempt: u32,
+        /// The body they share.
+        source: SharedSource,
+    },
+}
+
+/// The shared part of a [`CallerBody`]; opaque to all others.
+#[derive(Debug, Clone)]
+pub(super) struct SharedSource(Arc<Mutex<Source>>);
+
+/// The caller's side of a request body failed; who is to blame stands with the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the caller's body could not be read")]
+pub(super) struct CallerBodyFailed;
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = CallerBodyFailed;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CallerBodyFailed>>> {
+        let Self::Caller { attempt, source } = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let mut source = source.0.lock();
+        if source.attempt != *attempt {
+            // An error here would abort the connection and lose the answer's own body, which may still be wanted.
+            return Poll::Pending;
+        }
+        if let Some(frame) = source.copy() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if source.ended {
+            return Poll::Ready(None);
+        }
+        match ready!(Pin::new(&mut source.incoming).poll_frame(cx)) {
+            None => {
+                source.ended = true;
+                source.progress = Instant::now();
+                Poll::Ready(None)
+            }
+            Some(Ok(mut frame)) => {
+                source.note(&mut frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a caller's body could not be read");
+                source.failed = true;
+                Poll::Ready(Some(Err(CallerBodyFailed)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Caller { attempt, source } => {
+                let source = source.0.lock();
+                source.attempt == *attempt
+                    && source.ended
+                    && source.sent >= source.kept.len()
+                    && (source.trailers.is_none() || source.trailers_sent)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Caller { attempt, source } => {
+                let source = source.0.lock();
+                let rest = source.incoming.size_hint();
+                let kept = source.kept.len().saturating_sub(source.sent) as u64;
+                match rest.exact() {
+                    Some(exact) if source.attempt == *attempt => SizeHint::with_exact(exact + kept),
+                    _ => SizeHint::default(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Why an exchange stops without an answer of the upstream: the failure, and what may be told about it.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::answer::{Detail, Failure};
+use crate::connect::ConnectError;
+use crate::server::Connection;
+use crate::token::{MintFailure, MintFailureKind};
+use crate::upstream::{CheckoutError, SendError};
+
+/// An exchange ends here with an answer of our own.
+#[derive(Debug)]
+pub(super) struct Stop {
+    pub(super) failure: Failure,
+    pub(super) detail: Detail,
+}
+
+impl Stop {
+    pub(super) fn new(failure: Failure) -> Self {
+        Self { failure, detail: Detail::default() }
+    }
+
+    /// With one clause that is safe to show to the caller.
+    pub(super) fn with(failure: Failure, text: impl Into<String>) -> Self {
+        Self { failure, detail: Detail { text: Some(text.into()), ..Detail::default() } }
+    }
+
+    /// A 405 and what would be allowed.
+    pub(super) fn not_allowed(allow: HeaderValue) -> Self {
+        Self { failure: Failure::MethodNotAllowed, detail: Detail { allow: Some(allow), ..Detail::default() } }
+    }
+}
+
+/// No token could be had.
+pub(super) fn mint(failure: &MintFailure) -> Stop {
+    let (kind, retry_after) = match failure.kind {
+        MintFailureKind::Refused | MintFailureKind::Unusable => (Failure::TokenRefused, None),
+        MintFailureKind::Unavailable => (Failure::TokenUnavailable, Some(failure.retry_after)),
+        MintFailureKind::OverCapacity => (Failure::OverCapacity, Some(Duration::from_secs(1))),
+    };
+    Stop { failure: kind, detail: Detail { text: Some(failure.cause.clone()), retry_after, allow: None } }
+}
+
+/// No connection to the upstream could be had. What went wrong in detail is for the operator's log alone.
+pub(super) fn checkout(error: &CheckoutError) -> Stop {
+    tracing::debug!(%error, cause = error_chain(error), "no upstream connection");
+    Stop::new(match error {
+        CheckoutError::Connect(ConnectError::Dns(_)) => Failure::UpstreamDns,
+        CheckoutError::Connect(ConnectError::Refused(_)) => Failure::UpstreamUnreachable,
+        CheckoutError::Connect(ConnectError::Tls(_)) => Failure::UpstreamTls,
+        CheckoutError::Connect(ConnectError::Timeout) => Failure::UpstreamConnectTimeout,
+        CheckoutError::Handshake(_) => Failure::UpstreamProtocol,
+    })
+}
+
+/// The request got no answer.
+pub(super) fn send<B>(error: &SendError<B>, connection: &Connection) -> Stop {
+    match error {
+        SendError::RequestBody(_) => Stop::new(connection.body_failure().unwrap_or(Failure::BadRequest)),
+        SendError::Broken(_) => Stop::new(Failure::UpstreamProtocol),
+        SendError::Unsent(_) | SendError::Lost(_) => {
+            // The caller's body may have been the reason why hyper gave the connection up.
+            let failure = connection.body_failure().unwrap_or(Failure::UpstreamClosed);
+            Stop::new(failure)
+        }
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
