@@ -1,0 +1,198 @@
+//! The configuration as written: one struct per table, one field per key, nothing checked but the kind of each value.
+//!
+//! The key names are those of these fields; what is expected of a value is said in `expecting`, as `WHAT; HELP`.
+
+mod credential;
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+pub(crate) use self::credential::{
+    Authentication, Encoding, ExternalCredential, Forwarded, HeaderEntry, Inject, Match, NamedCredential, OneOrMany,
+    Parameters, Principal, RenewAhead, Replay, Timeouts,
+};
+use super::field::{Entries, Field};
+use super::quantity::{Count, Size, Span};
+use crate::secret::Secret;
+
+/// The whole file.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct Document {
+    pub(crate) listeners: Field<Entries<Listener>>,
+    pub(crate) admin: Field<Admin>,
+    pub(crate) callers: Field<Entries<Caller>>,
+    pub(crate) log: Field<Log>,
+    pub(crate) limits: Field<Limits>,
+    pub(crate) drain: Field<Drain>,
+    pub(crate) workers: Field<Count>,
+    pub(crate) named_credentials: Field<Entries<NamedCredential>>,
+    pub(crate) external_credentials: Field<Entries<ExternalCredential>>,
+}
+
+/// `[listeners.NAME]`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct Listener {
+    pub(crate) address: Field<String>,
+    pub(crate) allowed_origins: Field<Vec<Field<String>>>,
+    pub(crate) dangerous: Field<ListenerDangers>,
+}
+
+/// `dangerous` of a listener.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct ListenerDangers {
+    pub(crate) anonymous_callers: Field<bool>,
+}
+
+/// `[admin]`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct Admin {
+    pub(crate) address: Field<String>,
+    pub(crate) callers: Field<Vec<Field<String>>>,
+}
+
+/// `[callers.NAME]`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct Caller {
+    pub(crate) api_key_sha256: Field<String>,
+    pub(crate) header: Field<String>,
+    pub(crate) networks: Field<Vec<Field<String>>>,
+}
+
+/// `[log]`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct Log {
+    pub(crate) level: Field<String>,
+    pub(crate) format: Field<LogFormat>,
+    pub(crate) access: Field<AccessLog>,
+}
+
+/// `log.format`
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `log.access`
+#[derive(Deserialize)]
+#[serde(
+    rename = "$by_kind",
+    rename_all = "lowercase",
+    expecting = "a place for the access log; write \"stdout\", \"stderr\", \"off\" or { file = \"access.log\" }"
+)]
+pub(crate) enum AccessLog {
+    Text(AccessLogWord),
+    Table(AccessLogFile),
+}
+
+/// `log.access` as a word.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AccessLogWord {
+    Stdout,
+    Stderr,
+    Off,
+}
+
+/// `log.access` as a file.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct AccessLogFile {
+    pub(crate) file: Field<String>,
+}
+
+/// `[limits]`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct Limits {
+    pub(crate) target: Field<Size>,
+    pub(crate) header: Field<Size>,
+    pub(crate) connections: Field<Count>,
+    pub(crate) header_timeout: Field<Span>,
+    pub(crate) idle_timeout: Field<Span>,
+    pub(crate) body_timeout: Field<Span>,
+    pub(crate) replay_memory: Field<Size>,
+}
+
+/// `[drain]`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct Drain {
+    pub(crate) delay: Field<Span>,
+    pub(crate) deadline: Field<Span>,
+}
+
+/// `tls` of a credential.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write tls = { ca = \"ca.pem\" } or tls = { certificate = \"…\", key = \"…\" }")]
+pub(crate) struct Tls {
+    pub(crate) ca: Field<String>,
+    pub(crate) certificate: Field<String>,
+    pub(crate) key: Field<String>,
+}
+
+/// `dangerous` of a credential.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct CredentialDangers {
+    pub(crate) plain_http: Field<bool>,
+}
+
+/// Where a secret comes from.
+#[derive(Deserialize, Default)]
+#[serde(
+    default,
+    expecting = "a reference to a secret; write { env = \"NAME\" }, { file = \"/run/secrets/name\" } or \
+                 { command = [\"op\", \"read\", \"…\"] }, or, where the secret may stand in this file, \
+                 { dangerous_literal = \"…\" }"
+)]
+pub(crate) struct SecretReference {
+    pub(crate) env: Field<String>,
+    pub(crate) file: Field<String>,
+    pub(crate) command: Field<Vec<Field<String>>>,
+    pub(crate) dangerous_literal: Field<Literal>,
+}
+
+/// A value that may be written here or come from a secret.
+#[derive(Deserialize)]
+#[serde(
+    rename = "$by_kind",
+    rename_all = "lowercase",
+    expecting = "a text or a reference to a secret; write \"…\" or { env = \"NAME\" }"
+)]
+pub(crate) enum TextOrSecret {
+    Text(String),
+    Table(SecretReference),
+}
+
+/// A secret written in the file.
+pub(crate) struct Literal(pub(crate) Secret);
+
+impl<'de> Deserialize<'de> for Literal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(LiteralVisitor)
+    }
+}
+
+struct LiteralVisitor;
+
+impl Visitor<'_> for LiteralVisitor {
+    type Value = Literal;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text; put the secret in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Literal, E> {
+        Ok(Literal(Secret::new(text.to_owned())))
+    }
+}

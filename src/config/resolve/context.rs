@@ -1,0 +1,149 @@
+//! What the parts of the resolver share: names, callers, paths, durations.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Secrets;
+use crate::config::document::Document;
+use crate::config::field::{Entries, Field};
+use crate::config::findings::Findings;
+use crate::config::nearest::nearest;
+use crate::config::quantity::Span;
+use crate::config::tree::{NodeId, Place, Tree};
+use crate::name::Name;
+use crate::tls;
+
+/// What every part of the resolver needs.
+pub(super) struct Context<'a> {
+    pub(super) findings: &'a Findings<'a>,
+    pub(super) secrets: Secrets,
+    /// TLS profiles by their settings, so that equal tables share one; none: reading it failed and was reported.
+    pub(super) profiles: RefCell<HashMap<tls::Settings, Option<Arc<tls::Profile>>>>,
+    folder: PathBuf,
+    /// The names under `[callers]`; none: the table itself is wrong, so nothing can be said about names in it.
+    callers: Option<Vec<&'a str>>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(document: &'a Document, findings: &'a Findings<'a>, folder: PathBuf, secrets: Secrets) -> Self {
+        let callers = names(findings, &document.callers, "callers");
+        Self { findings, secrets, profiles: RefCell::default(), folder, callers }
+    }
+
+    /// Whether someone wrote, or tried to write, who the callers are.
+    pub(super) fn names_callers(&self) -> bool {
+        self.callers.as_ref().is_none_or(|callers| !callers.is_empty())
+    }
+
+    /// A table's own name.
+    pub(super) fn name(&self, node: NodeId, text: &str) -> Option<Name> {
+        let name = Name::parse(text);
+        if let Err(error) = &name {
+            self.findings.key_error(node, "this name is not valid", error.to_string());
+        }
+        name.ok()
+    }
+
+    /// The elements of a list that are texts.
+    pub(super) fn texts(list: &Field<Vec<Field<String>>>) -> impl Iterator<Item = (NodeId, &str)> {
+        list.value().into_iter().flatten().filter_map(|item| item.get().map(|(node, text)| (node, text.as_str())))
+    }
+
+    /// A list of callers; none: everyone.
+    pub(super) fn callers(&self, list: &Field<Vec<Field<String>>>) -> Option<Vec<Name>> {
+        let (node, items) = list.get()?;
+        if items.is_empty() {
+            self.findings.error(
+                node,
+                "this list names nobody",
+                "leave the key out to let every caller in, or name some",
+            );
+        }
+        Some(Self::texts(list).filter_map(|(node, text)| self.caller(node, text)).collect())
+    }
+
+    fn caller(&self, node: NodeId, text: &str) -> Option<Name> {
+        if let Some(known) = self.callers.as_ref().filter(|known| !known.contains(&text)) {
+            let help = suggestion(text, known, "callers");
+            self.findings.error(node, "there is no caller of this name", help);
+            return None;
+        }
+        Name::parse(text).ok()
+    }
+
+    /// A path; relative ones start at the folder of the file that names them.
+    pub(super) fn path(&self, node: NodeId, text: &str) -> PathBuf {
+        match self.findings.tree().place(node) {
+            Place::File { .. } => self.folder.join(text),
+            Place::Environment(_) | Place::Default => Path::new(text).to_owned(),
+        }
+    }
+
+    /// A duration that must not be zero.
+    pub(super) fn positive(&self, field: &Field<Span>) -> Option<Duration> {
+        let (node, span) = field.get()?;
+        if span.0.is_zero() {
+            self.findings.error(node, "this duration must be longer than zero", "write a longer one, such as \"5s\"");
+        }
+        Some(span.0)
+    }
+
+    /// As [`Self::positive`], with a default in seconds.
+    pub(super) fn positive_or(&self, field: &Field<Span>, seconds: u64) -> Option<Duration> {
+        match field {
+            Field::Missing => Some(Duration::from_secs(seconds)),
+            Field::Wrong(_) | Field::Set(..) => self.positive(field),
+        }
+    }
+
+    /// A list of values where a repeated one is pointless.
+    pub(super) fn unique<T: PartialEq>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+        let mut unique = Vec::new();
+        for value in values {
+            if !unique.contains(&value) {
+                unique.push(value);
+            }
+        }
+        unique
+    }
+
+    /// Whether a key under `dangerous` of `table` is true. A mistake there has been reported and counts as true, so
+    /// that it is not followed by a second problem.
+    pub(super) fn accepts<D>(
+        &self,
+        table: NodeId,
+        dangerous: &Field<D>,
+        key: &'static str,
+        pick: fn(&D) -> &Field<bool>,
+    ) -> bool {
+        let Some((node, dangers)) = dangerous.get() else {
+            return dangerous.is_wrong() || self.findings.is_misspelt(table, "dangerous");
+        };
+        match pick(dangers) {
+            Field::Missing => self.findings.is_misspelt(node, key),
+            Field::Wrong(_) => true,
+            Field::Set(_, value) => *value,
+        }
+    }
+}
+
+/// The keys of a table at the root; none when the table is wrong or seems to be there under a wrong name.
+pub(super) fn names<'a, T>(findings: &Findings<'_>, field: &'a Field<Entries<T>>, key: &str) -> Option<Vec<&'a str>> {
+    match field {
+        Field::Missing if findings.is_misspelt(Tree::ROOT, key) => None,
+        Field::Missing => Some(Vec::new()),
+        Field::Wrong(_) => None,
+        Field::Set(_, entries) => Some(entries.iter().map(|(name, _)| name).collect()),
+    }
+}
+
+/// What to do about a name that is not in `known`, the names in the table `table`.
+pub(super) fn suggestion(name: &str, known: &[&str], table: &str) -> String {
+    match nearest(name, known.iter().copied()) {
+        Some(meant) => format!("did you mean \"{}\"?", meant.escape_debug()),
+        None => format!("add a table [{table}.NAME] for it"),
+    }
+}

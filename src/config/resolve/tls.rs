@@ -1,0 +1,74 @@
+//! `tls` tables: checked, and read into profiles that equal tables share.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::secret::explain;
+use crate::config::Secrets;
+use crate::config::document::Tls;
+use crate::config::field::Field;
+use crate::config::tree::NodeId;
+use crate::tls::{Profile, Settings};
+
+/// The profile for an endpoint that speaks TLS. `node` is what to point at when there is no table.
+pub(super) fn profile(context: &Context<'_>, node: NodeId, field: &Field<Tls>) -> Option<Arc<Profile>> {
+    let (node, settings) = match field {
+        Field::Missing => (node, Settings::default()),
+        Field::Wrong(_) => return None,
+        Field::Set(node, tls) => (*node, settings(context, *node, tls)?),
+    };
+    if let Some(known) = context.profiles.borrow().get(&settings) {
+        return known.clone();
+    }
+    let profile = load(context, node, &settings);
+    context.profiles.borrow_mut().insert(settings, profile.clone());
+    profile
+}
+
+/// The profile for an endpoint that is plain HTTP. It is never used; a `tls` table there is a mistake.
+pub(super) fn none(context: &Context<'_>, field: &Field<Tls>) -> Option<Arc<Profile>> {
+    if let Some((node, _)) = field.get() {
+        context.findings.key_error(node, "`tls` has no effect on a URL that begins with `http://`", "write https://");
+    }
+    Profile::trusting_nobody().ok().map(Arc::new)
+}
+
+fn settings(context: &Context<'_>, node: NodeId, tls: &Tls) -> Option<Settings> {
+    let path = |field: &Field<String>| field.get().map(|(node, text)| context.path(node, text));
+    let findings = context.findings;
+    let identity = match (tls.certificate.node(), tls.key.node()) {
+        (None, None) => None,
+        (Some(_), Some(_)) => Some((path(&tls.certificate)?, path(&tls.key)?)),
+        (Some(at), None) if !findings.is_misspelt(node, "key") => {
+            findings.key_error(
+                at,
+                "a client certificate needs its key",
+                "add `key`, the PEM file with the private key",
+            );
+            return None;
+        }
+        (None, Some(at)) if !findings.is_misspelt(node, "certificate") => {
+            let help = "add `certificate`, the PEM file with the certificate chain";
+            findings.key_error(at, "a key needs its client certificate", help);
+            return None;
+        }
+        (Some(_), None) | (None, Some(_)) => return None,
+    };
+    if tls.ca.is_wrong() {
+        return None;
+    }
+    Some(Settings { ca: path(&tls.ca), identity })
+}
+
+fn load(context: &Context<'_>, node: NodeId, settings: &Settings) -> Option<Arc<Profile>> {
+    match Profile::load(settings) {
+        Ok(profile) => Some(Arc::new(profile)),
+        // Without secrets at hand nothing is sent either.
+        Err(_) if context.secrets == Secrets::Leave => Profile::trusting_nobody().ok().map(Arc::new),
+        Err(error) => {
+            let help = "paths are relative to the configuration file; certificates and keys are PEM files";
+            context.findings.error(node, explain(&error), help);
+            None
+        }
+    }
+}
