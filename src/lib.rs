@@ -6,6 +6,9 @@
 //! The modules read downwards are the life of a request; imports go downwards only (the table is in ARCHITECTURE.md
 //! and a test holds the code to it).
 
+pub mod admin;
+pub mod demo;
+
 pub mod config;
 
 pub mod proxy;
