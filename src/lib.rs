@@ -6,6 +6,10 @@
 //! The modules read downwards are the life of a request; imports go downwards only (the table is in ARCHITECTURE.md
 //! and a test holds the code to it).
 
+pub mod cli;
+
+pub mod app;
+
 pub mod admin;
 pub mod demo;
 

@@ -1,0 +1,263 @@
+//! Config → Bound → run: the only place where all parts meet.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::access_log::{self, AccessLog};
+use crate::admin::Admin;
+use crate::caller::Callers;
+use crate::config::Config;
+use crate::header::Pseudonym;
+use crate::metrics::{Gauge, Metrics};
+use crate::name::Name;
+use crate::proxy::plan::{NamedCredential, Plan};
+use crate::proxy::{Proxy, ReplayMemory, Shared};
+use crate::readiness::{Readiness, Task};
+use crate::route::Conflict;
+use crate::server::{self, BindError, DrainHandle, Limits, ListenerSettings, Serving, Shape, Signals, Workers};
+use crate::token::{self, ExternalCredential, Minters};
+
+/// What keeps the program from starting or ends it.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The access log cannot be opened.
+    #[error("the access log cannot be opened")]
+    AccessLog(#[from] access_log::OpenError),
+    /// Two named credentials match the same requests; the configuration refuses that before.
+    #[error("two named credentials match the same requests")]
+    Conflict(Conflict),
+    /// A named credential refers to an external credential that does not exist; likewise.
+    #[error("named credential `{0}` refers to an external credential that does not exist")]
+    Dangling(Name),
+    /// The operating system refused a thread, a runtime, a signal handler or randomness.
+    #[error("the operating system refused {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+/// Everything bound and open, nothing served yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    listeners: server::Bound,
+    admin: server::Bound,
+    access_log: AccessLog,
+    /// Writes what is left of the access log when it is dropped, last of all.
+    writer: access_log::Writer,
+    metrics: Metrics,
+}
+
+impl Bound {
+    /// Binds every listener and opens the access log.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub fn bind(config: Config) -> Result<Self, AppError> {
+        let listeners = server::Bound::bind(config.listeners.iter().cloned())?;
+        let admin = server::Bound::bind([ListenerSettings {
+            name: admin_name(),
+            address: config.admin.address.clone(),
+            allowed_origins: Vec::new(),
+            dangerous_anonymous_callers: false,
+        }])?;
+        let metrics = Metrics::new();
+        let (access_log, writer) = AccessLog::open(&config.log.access, metrics.access_log_dropped())?;
+        Ok(Self { config, listeners, admin, access_log, writer, metrics })
+    }
+
+    /// The listeners with the ports they really have, the admin listener last.
+    pub fn listeners(&self) -> impl Iterator<Item = &Arc<ListenerSettings>> {
+        self.listeners.settings().chain(self.admin.settings())
+    }
+
+    /// Serves until a signal ends it and the drain is through.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub fn run(self) -> Result<(), AppError> {
+        self.run_with_shape(Shape::PerCore)
+    }
+
+    /// The same with another shape of runtime, for the benchmark that compares them.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub fn run_with_shape(self, shape: Shape) -> Result<(), AppError> {
+        let control = runtime()?;
+        let readiness = Readiness::new();
+        let started = readiness.task("start");
+        let mut minters = Minters::new(control.handle().clone(), self.metrics.clone());
+        let shared = Arc::new(shared(&self, &control, &mut minters, &readiness)?);
+
+        let (drain_handle, drain) = DrainHandle::new();
+        let count = self.config.workers.unwrap_or_else(cores);
+        let limits = self.config.limits;
+        let serving = Serving { limits, drain: drain.clone(), connections: self.metrics.connections() };
+        let workers =
+            Workers::start(shape, count, serving, |_| Arc::new(Proxy::new(Arc::clone(&shared), self.metrics.clone())))
+                .map_err(|error| AppError::System("a worker thread", error))?;
+        for listener in self.listeners.settings().chain(self.admin.settings()) {
+            tracing::info!(listener = %listener.name, address = %listener.address, "listening");
+        }
+
+        let delay = drain_delay(&self.config, &self.listeners);
+        let local = self.config.admin.address.is_local();
+        let admin = Admin {
+            metrics: self.metrics.clone(),
+            readiness: readiness.clone(),
+            local,
+            callers: Callers::new(self.config.callers.clone()),
+            admitted: self.config.admin.callers.clone().unwrap_or_default(),
+        };
+        let parts =
+            Control { admin, listener: self.admin, settings: self.config.drain, delay, readiness, drain_handle };
+        let control = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || control.block_on(parts.run(started)))
+            .map_err(|error| AppError::System("the control thread", error))?;
+
+        let accepting = runtime()?.block_on(self.listeners.accept(workers.handles(), limits.connections, drain));
+        workers.join();
+        if control.join().is_err() {
+            tracing::error!("the control thread panicked");
+        }
+        drop(shared);
+        drop((self.access_log, self.writer));
+        accepting.map_err(|error| AppError::System("an event for a listening socket", error))
+    }
+}
+
+/// The parts that live on the control thread.
+struct Control {
+    admin: Admin,
+    listener: server::Bound,
+    settings: server::DrainSettings,
+    delay: Duration,
+    readiness: Readiness,
+    drain_handle: DrainHandle,
+}
+
+impl Control {
+    /// Serves admin until the drain of the data plane is through, so that `/readyz` can be asked to the end.
+    async fn run(self, started: Task) -> Result<(), AppError> {
+        let mut signals = Signals::catch().map_err(|error| AppError::System("a signal handler", error))?;
+        let (admin_handle, admin_drain) = DrainHandle::new();
+        let serving = Serving { limits: Limits::default(), drain: admin_drain.clone(), connections: Gauge::default() };
+        let workers = Workers::on_current_runtime(serving, Arc::new(self.admin));
+        let serving = tokio::spawn(self.listener.accept(workers.handles(), 1024, admin_drain));
+        drop(started);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!("ready");
+
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.readiness.drain();
+        let force = async {
+            let signal = signals.next().await;
+            tracing::warn!(signal, "a second signal: not waiting any longer");
+        };
+        self.drain_handle.run(&self.settings, self.delay, force).await;
+        let at_once = server::DrainSettings { delay: None, deadline: Duration::from_secs(1) };
+        admin_handle.run(&at_once, Duration::ZERO, std::future::pending()).await;
+        match serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the admin listener failed"),
+            Err(error) => tracing::error!(%error, "the admin listener panicked"),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// A plan for `config`, its token cells on the control runtime.
+fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &Readiness) -> Result<Shared, AppError> {
+    let externals: Vec<Arc<ExternalCredential>> =
+        bound.config.external_credentials.iter().map(|settings| minters.external_credential(settings)).collect();
+    for (settings, external) in bound.config.external_credentials.iter().zip(&externals) {
+        wait_for_tokens(settings, external, control, readiness);
+    }
+    let mut suffix = [0_u8; 4];
+    SystemRandom::new()
+        .fill(&mut suffix)
+        .map_err(|_| AppError::System("random bytes", io::Error::other("the random source failed")))?;
+    Ok(Shared {
+        plan: ArcSwap::from_pointee(plan(&bound.config, &externals, &bound.metrics)?),
+        access_log: bound.access_log.clone(),
+        unmatched: bound.metrics.unmatched(),
+        replay_memory: Arc::new(ReplayMemory::new(bound.config.limits.replay_memory, bound.metrics.replay_memory())),
+        pseudonym: Pseudonym::parse(&format!("keybearer-{:08x}", u32::from_be_bytes(suffix))).unwrap_or_default(),
+        next_id: AtomicU64::new(1),
+    })
+}
+
+/// Resolved settings put together into what a worker holds.
+///
+/// # Errors
+/// Only what the configuration should have refused.
+pub fn plan(config: &Config, externals: &[Arc<ExternalCredential>], metrics: &Metrics) -> Result<Plan, AppError> {
+    let mut all = Vec::new();
+    for settings in &config.named_credentials {
+        let external = match &settings.external_credential {
+            None => None,
+            Some(name) => {
+                let found = externals.iter().find(|external| external.name() == name);
+                Some(Arc::clone(found.ok_or_else(|| AppError::Dangling(settings.name.clone()))?))
+            }
+        };
+        all.push(NamedCredential::new(settings.clone(), external, metrics.named_credential(&settings.name)));
+    }
+    Plan::new(all, Callers::new(config.callers.clone())).map_err(AppError::Conflict)
+}
+
+/// Keeps `/readyz` waiting for a first token of every principal, where the configuration asks for that.
+fn wait_for_tokens(
+    settings: &token::Settings,
+    external: &ExternalCredential,
+    control: &Runtime,
+    readiness: &Readiness,
+) {
+    if !settings.required_for_readiness {
+        return;
+    }
+    for principal in external.principals() {
+        let cell = Arc::clone(principal.cell());
+        let waiting = readiness.task(format!("a token of {}/{}", settings.name, principal.name()));
+        control.spawn(async move {
+            // A failure is logged by the minter; what is left here is to ask again when its back-off is over.
+            while let Err(failure) = cell.token().await {
+                tokio::time::sleep(failure.retry_after.max(Duration::from_millis(500))).await;
+            }
+            drop(waiting);
+        });
+    }
+}
+
+/// `drain.delay`, or the default: 5 s where anything but this machine could still be sending us callers.
+fn drain_delay(config: &Config, listeners: &server::Bound) -> Duration {
+    let local = listeners.settings().all(|listener| listener.address.is_local());
+    let kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let default = if local && !kubernetes { Duration::ZERO } else { Duration::from_secs(5) };
+    config.drain.delay.unwrap_or(default)
+}
+
+fn runtime() -> Result<Runtime, AppError> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| AppError::System("a runtime", error))
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn admin_name() -> Name {
+    Name::parse("admin").unwrap_or_else(|_| unreachable!("`admin` is a name"))
+}
