@@ -101,7 +101,7 @@ impl Attempts<'_> {
         (self.named.injected().clone(), principal.attachment(token))
     }
 
-    /// Design section 5, rule 1: by status; a token that is good but not enough is no reason to mint another.
+    /// By status; a token that is good but not enough (RFC 6750 3.1) is no reason to mint another.
     fn is_rejection(&self, answer: &Response<Incoming>) -> bool {
         let listed = self.named.external.as_ref().is_some_and(|external| external.is_rejection(answer.status()));
         listed && !answer.headers().get_all(WWW_AUTHENTICATE).iter().any(says_insufficient_scope)
@@ -126,8 +126,8 @@ impl Attempts<'_> {
         // Whoever runs out of time takes the upstream's answer; the mint goes on for the next exchange.
         let renewal = self.before_end(cell.renew(rejected)).await.unwrap_or_else(|| Renewal::Failed(late()));
         match renewal {
-            // The body went on streaming while the token was renewed: judge it again, and from here on nothing waits.
-            Renewal::Renewed(token) => self.body.not_replayable().map_or(Ok(token), Err),
+            // The body went on streaming while the token was renewed: judge it again, and take it over if all is there.
+            Renewal::Renewed(token) => self.body.take_over().map(|()| token),
             Renewal::SameToken => {
                 self.refused(rejected, Duration::ZERO);
                 Err(NotReplayed::SameToken)
@@ -140,7 +140,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// Design section 5, rule 6. A 401 says that the request was not applied (RFC 9110 15.5.2); no other status does.
+    /// A 401 says that the request was not applied (RFC 9110 15.5.2); no other status does.
     fn replay_forbidden(&self, status: StatusCode) -> Option<NotReplayed> {
         let allowed = match self.named.settings.replay {
             Replay::Never => return Some(NotReplayed::Off),
@@ -220,7 +220,7 @@ impl Attempts<'_> {
 
     /// RFC 9110 9.2.2: only what is idempotent, and only while every byte of its body is still there.
     fn may_repeat(&self) -> bool {
-        is_idempotent(&self.prepared.method) && self.body.not_replayable().is_none()
+        is_idempotent(&self.prepared.method) && self.body.take_over().is_ok()
     }
 
     /// Sends once; the first-byte time-out starts with the last byte of the request that moved.

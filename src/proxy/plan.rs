@@ -31,8 +31,8 @@ pub struct NamedCredential {
     pub external: Option<Arc<ExternalCredential>>,
     /// Which pool.
     pub key: Key,
-    /// The `Host` to send; none sends the caller's.
-    pub host: Option<HeaderValue>,
+    /// The `Host` to send, where it is not the caller's.
+    pub host: HeaderValue,
     /// Whether its upstream refuses fresh tokens.
     pub refusal: Refusal,
     /// The id of the token that its upstream accepted last; ids begin at 1.
@@ -58,9 +58,10 @@ impl NamedCredential {
     #[must_use]
     pub fn new(settings: Settings, external: Option<Arc<ExternalCredential>>, metrics: NamedCredentialMetrics) -> Self {
         let host = match &settings.host_header {
-            HostHeader::Upstream => HeaderValue::from_str(settings.endpoint.authority.as_str()).ok(),
-            HostHeader::Text(text) => Some(text.clone()),
-            HostHeader::Caller => None,
+            HostHeader::Text(text) => text.clone(),
+            // Every authority is a field value. A caller's own may be missing (RFC 9112 3.2: HTTP/1.0).
+            HostHeader::Upstream | HostHeader::Caller => HeaderValue::from_str(settings.endpoint.authority.as_str())
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
         };
         let external = external.filter(|_| settings.generate_authorization_header);
         Self {

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use super::plan::{NamedCredential, Plan};
 use super::replay::AttemptBody;
+use super::settings::HostHeader;
 use super::stop::Stop;
 use crate::answer::{self, Failure};
 use crate::header::{self, CredentialFields, Pseudonym};
@@ -68,8 +69,8 @@ pub(super) fn prepare(
     for (name, value) in &settings.headers {
         headers.insert(name, value.clone());
     }
-    if let Some(host) = &named.host {
-        headers.insert(HOST, host.clone());
+    if settings.host_header != HostHeader::Caller || !headers.contains_key(HOST) {
+        headers.insert(HOST, named.host.clone());
     }
     header::append_via(headers, parts.version, context.pseudonym);
     if let Ok(id) = HeaderValue::from_str(context.id) {

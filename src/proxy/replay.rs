@@ -144,6 +144,18 @@ impl CallerBody {
         self.0.as_ref().and_then(|source| source.0.lock().dropped)
     }
 
+    /// Stops the attempt at hand from reading on, so that what is kept stays all there is until the next attempt; or
+    /// tells why there can be none. Judging and stopping are one step: in between, the copy could be outgrown.
+    pub(super) fn take_over(&self) -> Result<(), NotReplayed> {
+        let Some(source) = &self.0 else { return Ok(()) };
+        let mut source = source.0.lock();
+        if let Some(reason) = source.dropped {
+            return Err(reason);
+        }
+        source.attempt += 1;
+        Ok(())
+    }
+
     /// How far it has come.
     #[must_use]
     pub(super) fn progress(&self) -> Progress {

@@ -192,6 +192,9 @@ async fn the_host_is_the_upstreams_the_callers_or_a_text() {
         let (_, seen) = stage.pass(request).await;
         assert_eq!(seen.fields("host"), [host], "{name}");
     }
+    // RFC 9112 3.2: HTTP/1.0 callers need not send one, and what we send is HTTP/1.1.
+    let (_, seen) = stage.pass("GET /caller HTTP/1.0\r\n\r\n").await;
+    assert_eq!(seen.fields("host"), [upstream.as_str()]);
 }
 
 // RFC 7239, and the field's habit before it.
