@@ -31,6 +31,7 @@ pub mod access_log;
 pub mod answer;
 pub mod metrics;
 pub mod readiness;
+pub mod sign;
 pub mod telemetry;
 pub mod tls;
 
