@@ -29,6 +29,7 @@ pub mod connect;
 
 pub mod access_log;
 pub mod answer;
+pub mod formula;
 pub mod metrics;
 pub mod readiness;
 pub mod sign;
