@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 
 mod alias;
+mod challenge;
 mod credentials;
 mod forwarded;
 mod hop_by_hop;
@@ -16,6 +17,7 @@ mod trailers;
 mod via;
 
 pub use alias::{ambiguous_name, is_ambiguous_name};
+pub use challenge::{Challenge, challenge_errors, challenges};
 pub use credentials::{CredentialFields, strip_caller_credentials};
 pub use forwarded::{Forwarded, set_forwarded, strip_forwarded};
 pub use hop_by_hop::{ForbiddenOption, strip_hop_by_hop, strip_response_hop_by_hop};
