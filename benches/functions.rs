@@ -133,7 +133,8 @@ fn heads() -> Heads {
 #[library_benchmark(setup = heads)]
 fn outgoing_head(mut heads: Heads) -> (usize, Heads) {
     let api_key = [HeaderName::from_static("x-api-key")];
-    let fields = CredentialFields { injected: &heads.injected, api_key: &api_key, keep_cookies: false };
+    let fields =
+        CredentialFields { injected: &heads.injected, attached: &[], set: &[], api_key: &api_key, keep_cookies: false };
     let mut good = 0;
     for head in &mut heads.heads {
         let in_order = !header::via_names(head, &heads.pseudonym)

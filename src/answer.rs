@@ -73,13 +73,15 @@ pub enum Failure {
     UpstreamTimeout,
     /// More connections or waiting callers than the limits allow.
     OverCapacity,
+    /// A formula of the configuration gives no value, or none that can be sent.
+    FormulaFailed,
     /// A defect of ours.
     Internal,
 }
 
 impl Failure {
     /// Every failure, in the order of the table.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::NoMatch,
         Self::MethodNotAllowed,
         Self::Disabled,
@@ -106,6 +108,7 @@ impl Failure {
         Self::UpstreamConnectTimeout,
         Self::UpstreamTimeout,
         Self::OverCapacity,
+        Self::FormulaFailed,
         Self::Internal,
     ];
 
@@ -156,6 +159,11 @@ impl Failure {
                 (S::GATEWAY_TIMEOUT, "http_response_timeout", "The upstream's answer took too long")
             }
             Self::OverCapacity => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "Over capacity"),
+            Self::FormulaFailed => (
+                S::INTERNAL_SERVER_ERROR,
+                "proxy_configuration_error",
+                "A formula of the configuration gives no value for this request",
+            ),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "A defect in keybearer"),
         }
     }

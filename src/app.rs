@@ -230,7 +230,8 @@ fn wait_for_tokens(
         return;
     }
     for principal in external.principals() {
-        let cell = Arc::clone(principal.cell());
+        // What the formulas of an exchange will ask for cannot be known before it comes.
+        let Some(cell) = principal.fixed_cell().map(Arc::clone) else { continue };
         let waiting = readiness.task(format!("a token of {}/{}", settings.name, principal.name()));
         control.spawn(async move {
             // A failure is logged by the minter; what is left here is to ask again when its back-off is over.

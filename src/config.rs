@@ -1,7 +1,7 @@
 //! The configuration: as written (document), as meant (resolved), and every problem on the way.
 //!
-//! A text is parsed once into a tree that knows where everything stands; defaults and the environment are laid under
-//! and over it; the document's structs are read from the tree leniently, and resolved into the parts' own settings.
+//! A text is parsed once into a tree that knows where everything stands; defaults and presets are laid under it, the
+//! environment over it; the document's structs are read from the tree leniently, and resolved into the parts' own settings.
 //! What the parts do with their settings is their own concern.
 
 mod document;
@@ -10,6 +10,7 @@ mod findings;
 mod layers;
 mod mask;
 mod nearest;
+mod preset;
 mod problem;
 mod quantity;
 mod reader;
@@ -24,6 +25,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 pub use self::layers::ENVIRONMENT;
+pub use self::preset::{PresetKey, PresetOrigin, PresetUse};
 pub use self::problem::{Location, Problem, Problems, Severity};
 pub use self::source::{Loaded, Secrets, Source, load};
 use crate::{caller, proxy, server, token};

@@ -1,12 +1,13 @@
-//! Dialling: one deadline over DNS, TCP and TLS.
+//! Dialling: one deadline over DNS, TCP, a tunnel through a proxy, and TLS.
 //!
 //! TCP and the race between address families (RFC 8305) are hyper-util's; what is ours is the deadline, the names of
-//! the failures, and a stream that is plain or TLS. Pools and HTTP are built on top, elsewhere.
+//! the failures, and a stream that is plain or TLS. `http_proxy` is the proxy as configured, `tunnel` the `CONNECT` to
+//! it. Pools and HTTP are built on top, elsewhere.
 
 use std::error::Error;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,7 +22,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+pub use self::http_proxy::HttpProxy;
 use crate::tls::Profile;
+
+mod http_proxy;
+mod tunnel;
 
 /// Why there is no connection. The texts leave out host names; the causes in `source()` are for the operator's log.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,21 @@ pub enum ConnectError {
     /// The deadline passed.
     #[error("connecting took too long")]
     Timeout,
+    /// The proxy on the way out cannot be reached; why is in the cause.
+    #[error("the proxy cannot be reached")]
+    ProxyUnreached(#[source] Box<ConnectError>),
+    /// The proxy on the way out answered, and not with a tunnel; 407 where it wants (other) credentials.
+    #[error("the proxy refused the connection with status {status}")]
+    Proxy {
+        /// The status.
+        status: u16,
+    },
+    /// What the proxy answered to `CONNECT` is no HTTP, or its head is too long.
+    #[error("the proxy's answer is broken")]
+    ProxyAnswer(#[source] hyper::Error),
+    /// Bytes came through the tunnel before we had sent any.
+    #[error("the proxy spoke in place of the host")]
+    ProxySpoke,
 }
 
 /// Connects to `host` (a name, an IPv4 address, or an IPv6 address with or without brackets) and speaks TLS when
@@ -49,25 +69,89 @@ pub async fn dial(host: &str, port: u16, tls: Option<&Profile>, within: Duration
     tokio::time::timeout(within, open(host, port, tls, within)).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
+/// As [`dial`] with TLS, through a tunnel of `proxy`; the host's name is resolved by the proxy alone. Whether the way
+/// leads through it is for the caller to ask ([`HttpProxy::serves`]).
+///
+/// # Errors
+/// [`ConnectError`]
+pub async fn dial_through(
+    proxy: &HttpProxy,
+    host: &str,
+    port: u16,
+    tls: &Profile,
+    within: Duration,
+) -> Result<Stream, ConnectError> {
+    let opening = async {
+        let host = without_brackets(host);
+        let name = server_name(host)?;
+        let target = authority(host, port).parse().map_err(|_| no_host())?;
+        let tcp = open_proxy(proxy, within).await?;
+        secure(tunnel::open(tcp, proxy, target).await?, name, tls).await
+    };
+    tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+/// A plain connection to `proxy` itself, for requests in absolute-form.
+///
+/// # Errors
+/// [`ConnectError`]
+pub async fn dial_proxy(proxy: &HttpProxy, within: Duration) -> Result<Stream, ConnectError> {
+    tokio::time::timeout(within, open_proxy(proxy, within)).await.unwrap_or(Err(ConnectError::Timeout)).map(Stream::Tcp)
+}
+
+/// The addresses of `host`, without connecting: for the commands that explain a failure.
+///
+/// # Errors
+/// [`ConnectError::Dns`] or [`ConnectError::Timeout`]
+pub async fn resolve(host: &str, within: Duration) -> Result<Vec<IpAddr>, ConnectError> {
+    let found = tokio::time::timeout(within, tokio::net::lookup_host((without_brackets(host), 0)));
+    let found = found.await.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Dns)?;
+    let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    addresses.dedup();
+    if addresses.is_empty() { Err(ConnectError::Dns(io::Error::from(io::ErrorKind::NotFound))) } else { Ok(addresses) }
+}
+
 async fn open(host: &str, port: u16, tls: Option<&Profile>, within: Duration) -> Result<Stream, ConnectError> {
-    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    let server_name = match tls {
-        Some(_) => Some(ServerName::try_from(host.to_owned()).map_err(|_| no_host())?),
-        None => None,
-    };
-    let tcp = open_tcp(host, port, within).await?;
-    let (Some(profile), Some(server_name)) = (tls, server_name) else {
-        return Ok(Stream::Tcp(tcp));
-    };
-    let connector = TlsConnector::from(profile.config());
-    let stream = connector.connect(server_name, tcp).await.map_err(ConnectError::Tls)?;
+    let host = without_brackets(host);
+    let Some(tls) = tls else { return open_tcp(host, port, within).await.map(Stream::Tcp) };
+    let name = server_name(host)?;
+    secure(open_tcp(host, port, within).await?, name, tls).await
+}
+
+async fn open_proxy(proxy: &HttpProxy, within: Duration) -> Result<TcpStream, ConnectError> {
+    match open_tcp(without_brackets(&proxy.host), proxy.port, within).await {
+        Err(error) if !matches!(error, ConnectError::Timeout) => Err(ConnectError::ProxyUnreached(Box::new(error))),
+        reached => reached,
+    }
+}
+
+async fn secure(tcp: TcpStream, name: ServerName<'static>, tls: &Profile) -> Result<Stream, ConnectError> {
+    let stream = TlsConnector::from(tls.config()).connect(name, tcp).await.map_err(ConnectError::Tls)?;
     Ok(Stream::Tls(Box::new(stream)))
 }
 
+/// Whether `host` is this machine: `localhost`, or a loopback address with or without brackets. No name is resolved.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || without_brackets(host).parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, ConnectError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| no_host())
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 async fn open_tcp(host: &str, port: u16, within: Duration) -> Result<TcpStream, ConnectError> {
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let target =
-        Uri::builder().scheme("http").authority(authority).path_and_query("/").build().map_err(|_| no_host())?;
+    let target = Uri::builder().scheme("http").authority(authority(host, port)).path_and_query("/").build();
+    let target = target.map_err(|_| no_host())?;
     let mut connector = HttpConnector::new_with_resolver(Resolver);
     connector.enforce_http(false);
     connector.set_nodelay(true);
@@ -134,6 +218,17 @@ pub enum Stream {
     Tcp(TcpStream),
     /// TLS over TCP; boxed, because it is twenty times larger.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The version of TLS that is spoken, as in `TLSv1_3`; none on plain TCP.
+    #[must_use]
+    pub fn tls_version(&self) -> Option<&'static str> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.protocol_version()?.as_str(),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -1,24 +1,24 @@
 //! A small bounded HTTP/1.1 client for what we ask on our own behalf: tokens now, keys and discovery by the same way.
 //!
 //! One request, one answer, one connection, one deadline. No redirect is followed (a 307 would carry the secret to
-//! another host, RFC 9700 4.12), nothing is sent twice, and an answer larger than its limit is an error. Requests of
-//! callers do not pass here; they belong to `upstream`.
+//! another host, RFC 9700 4.12), nothing is sent twice, and an answer larger than its limit is an error. A proxy on the
+//! way out is honoured. Requests of callers do not pass here; they belong to `upstream`.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, HOST, PROXY_AUTHORIZATION};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use crate::connect::{self, ConnectError, Stream};
+use crate::connect::{self, ConnectError, HttpProxy, Stream};
 use crate::tls::Profile;
 
 /// Bounds of one exchange.
@@ -35,6 +35,15 @@ impl Default for Limits {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(10), body: 64 * 1024 }
     }
+}
+
+/// The way to the other side.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// Trust roots and client certificate.
+    pub tls: &'a Profile,
+    /// The proxy on the way out.
+    pub http_proxy: Option<&'a HttpProxy>,
 }
 
 /// Why there is no answer. Holds no byte of the request or the answer.
@@ -64,12 +73,59 @@ pub enum FetchError {
 ///
 /// # Errors
 /// [`FetchError`]; an answer of any status is not an error.
-pub async fn fetch(request: Request<Bytes>, tls: &Profile, limits: Limits) -> Result<Response<Bytes>, FetchError> {
+pub async fn fetch(request: Request<Bytes>, way: Way<'_>, limits: Limits) -> Result<Response<Bytes>, FetchError> {
     let deadline = Instant::now() + limits.timeout;
-    let (target, request) = address(request)?;
-    let tls = target.tls.then_some(tls);
-    let stream = connect::dial(&target.host, target.port, tls, limits.timeout).await.map_err(FetchError::Connect)?;
-    tokio::time::timeout_at(deadline, exchange(stream, request, limits.body)).await.unwrap_or(Err(FetchError::Timeout))
+    let (target, mut request) = address(request)?;
+    let route = Route::to(&target, way);
+    let stream = route.open(&target, limits.timeout).await.map_err(FetchError::Connect)?;
+    match route {
+        Route::InTheOpen(proxy) => {
+            if let Some(credentials) = proxy.credentials() {
+                request.headers_mut().insert(PROXY_AUTHORIZATION, credentials);
+            }
+        }
+        // What the proxy gets is in the tunnel's own request; here the target reads the target alone.
+        Route::Direct(_) | Route::Tunnel(..) => *request.uri_mut() = origin_form(request.uri()),
+    }
+    let answer = tokio::time::timeout_at(deadline, exchange(stream, request, limits.body));
+    let answer = answer.await.unwrap_or(Err(FetchError::Timeout))?;
+    // Only a proxy answers so (RFC 9110 15.5.8): it must not be taken for the target's word.
+    if matches!(route, Route::InTheOpen(_)) && answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Err(FetchError::Connect(ConnectError::Proxy { status: answer.status().as_u16() }));
+    }
+    Ok(answer)
+}
+
+/// How a target is reached.
+#[derive(Clone, Copy)]
+enum Route<'a> {
+    Direct(Option<&'a Profile>),
+    /// TLS within a `CONNECT`.
+    Tunnel(&'a HttpProxy, &'a Profile),
+    /// The proxy reads the whole request.
+    InTheOpen(&'a HttpProxy),
+}
+
+impl<'a> Route<'a> {
+    fn to(target: &Target, way: Way<'a>) -> Self {
+        // Plain HTTP to this machine is harmless because nothing of it leaves the machine.
+        let stays = |proxy: &HttpProxy| !connect::is_loopback(&target.host) || connect::is_loopback(&proxy.host);
+        let serves = |proxy: &HttpProxy| proxy.serves(&target.host, target.port) && (target.tls || stays(proxy));
+        let proxy = way.http_proxy.filter(|proxy| serves(proxy));
+        match (proxy, target.tls) {
+            (None, tls) => Self::Direct(tls.then_some(way.tls)),
+            (Some(proxy), true) => Self::Tunnel(proxy, way.tls),
+            (Some(proxy), false) => Self::InTheOpen(proxy),
+        }
+    }
+
+    async fn open(self, target: &Target, within: Duration) -> Result<Stream, ConnectError> {
+        match self {
+            Self::Direct(tls) => connect::dial(&target.host, target.port, tls, within).await,
+            Self::Tunnel(proxy, tls) => connect::dial_through(proxy, &target.host, target.port, tls, within).await,
+            Self::InTheOpen(proxy) => connect::dial_proxy(proxy, within).await,
+        }
+    }
 }
 
 struct Target {
@@ -78,10 +134,10 @@ struct Target {
     tls: bool,
 }
 
-/// Takes the URI apart: where to connect, and the request in origin-form with its `Host`.
+/// Takes the URI apart: where to connect, and the request with its `Host`, still in absolute-form.
 fn address(request: Request<Bytes>) -> Result<(Target, Request<Full<Bytes>>), FetchError> {
     let (mut head, body) = request.into_parts();
-    let uri = std::mem::take(&mut head.uri);
+    let uri = &head.uri;
     let tls = match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => true,
         Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -94,11 +150,15 @@ fn address(request: Request<Bytes>) -> Result<(Target, Request<Full<Bytes>>), Fe
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let host =
         HeaderValue::try_from(authority.as_str()).map_err(|_| FetchError::Url("its host is not a field value"))?;
-    head.headers.insert(HOST, host);
-    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     let target = Target { host: authority.host().to_owned(), port, tls };
-    head.uri = Uri::from(uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    // One that is there is meant: a virtual host behind another authority.
+    head.headers.entry(HOST).or_insert(host);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok((target, Request::from_parts(head, Full::new(body))))
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    Uri::from(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")))
 }
 
 async fn exchange(stream: Stream, request: Request<Full<Bytes>>, limit: usize) -> Result<Response<Bytes>, FetchError> {

@@ -5,8 +5,11 @@
 mod attempt;
 mod decide;
 pub mod explain;
+mod fields;
+mod look;
 pub mod plan;
 mod prepare;
+pub mod probe;
 mod record;
 mod refusal;
 mod relay;
@@ -127,10 +130,10 @@ async fn serve(
     found: &mut Found,
 ) -> Result<Outcome, Stop> {
     let plan = proxy.shared.plan.load_full();
-    let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id };
+    let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id, has_secrets: true };
     let decided = decide::decide(parts, &plan, &context, found);
     open.note(found);
-    let (prepared, named) = match (decided?, &found.named) {
+    let (mut prepared, named) = match (decided?, &found.named) {
         (Decision::Forward(prepared), Some(named)) => (prepared, named),
         (Decision::Forward(_), None) => return Err(Stop::new(Failure::Internal)),
         (Decision::Answer(answer), _) => return Ok(Outcome::Answer(answer)),
@@ -144,7 +147,8 @@ async fn serve(
     open.body = Some(body.clone());
     let pool = proxy.pools.pool(&named.key, &settings.endpoint);
     let principal = decide::principal(named, &found.callers);
-    let attempts = Attempts { named, principal, prepared, body, pool, connection, end };
+    let cell = prepared.cell.take();
+    let attempts = Attempts { named, principal, cell, prepared, body, pool, connection, end };
     let answered = attempts.run(open).await?;
     Ok(Outcome::Relay(Box::new(answered), RelayLimits { idle: settings.timeouts.idle, end }))
 }

@@ -134,6 +134,11 @@ impl<T> Router<T> {
         self.comparable(host).is_some_and(|host| self.tables(&host).next().is_some())
     }
 
+    /// Everything that was registered, in no order that matters.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|entry| &entry.value)
+    }
+
     fn prefixes_of(&mut self, host: Option<&HostPattern>) -> &mut Prefixes {
         match host {
             None => &mut self.any_host,

@@ -1,5 +1,7 @@
 //! `keybearer check`: reads and resolves the configuration and prints every problem; `--online` also mints.
 
+mod external;
+mod preset;
 mod report;
 
 use clap::Args;
@@ -41,7 +43,7 @@ fn online(loaded: &Loaded) -> u8 {
     let mut status = 0;
     for settings in &loaded.config.external_credentials {
         for principal in &settings.principals {
-            match runtime.block_on(mint_once(settings, principal)) {
+            match runtime.block_on(mint_once(settings, principal, &[])) {
                 Ok(_) => anstream::eprintln!("{}/{}: got a token", settings.name, principal.name),
                 Err(error) => {
                     anstream::eprintln!("{}/{}: {}", settings.name, principal.name, with_causes(&error));

@@ -40,7 +40,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> u8 {
         Err(error) => return failed(&error),
     };
     let show = if arguments.show { Show::Token } else { Show::Masked };
-    match (runtime.block_on(mint_once(settings, principal)), global.format) {
+    match (runtime.block_on(mint_once(settings, principal, &[])), global.format) {
         (Ok(minted), Format::Text) => {
             anstream::print!("{}", describe(&minted, show));
             0

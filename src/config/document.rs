@@ -2,17 +2,19 @@
 //!
 //! The key names are those of these fields; what is expected of a value is said in `expecting`, as `WHAT; HELP`.
 
-mod credential;
+mod external;
+mod named;
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-pub(crate) use self::credential::{
-    Authentication, Encoding, ExternalCredential, Forwarded, HeaderEntry, Inject, Match, NamedCredential, OneOrMany,
-    Parameters, Principal, RenewAhead, Replay, Timeouts,
+pub(crate) use self::external::{
+    Assertion, Authentication, Encoding, ExpiresUnit, ExternalCredential, Flow, HttpProxy, Inject, JsonRule, Method,
+    OneOrMany, Parameters, Principal, RefreshRule, RenewAhead, Status, Texts,
 };
+pub(crate) use self::named::{Forwarded, HeaderEntry, Match, NamedCredential, Replay, Timeouts};
 use super::field::{Entries, Field};
 use super::quantity::{Count, Size, Span};
 use crate::secret::Secret;
@@ -172,6 +174,45 @@ pub(crate) struct SecretReference {
 pub(crate) enum TextOrSecret {
     Text(String),
     Table(SecretReference),
+}
+
+/// A value that may be written here, come from a secret, or be computed.
+#[derive(Deserialize)]
+#[serde(
+    rename = "$by_kind",
+    rename_all = "lowercase",
+    expecting = "a text, a reference to a secret or a formula; write \"…\", { env = \"NAME\" } or { formula = \"…\" }"
+)]
+pub(crate) enum Value {
+    Text(String),
+    Table(ValueReference),
+}
+
+/// Where a value comes from that may also be computed.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct ValueReference {
+    pub(crate) env: Field<String>,
+    pub(crate) file: Field<String>,
+    pub(crate) command: Field<Vec<Field<String>>>,
+    pub(crate) dangerous_literal: Field<Literal>,
+    pub(crate) formula: Field<String>,
+}
+
+/// A formula alone.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write { formula = \"…\" }")]
+pub(crate) struct FormulaTable {
+    pub(crate) formula: Field<String>,
+}
+
+/// A value of any kind: it is looked at where it is resolved.
+pub(crate) struct Anything;
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self)
+    }
 }
 
 /// A secret written in the file.

@@ -1,12 +1,15 @@
 //! Where problems are gathered while the configuration is read and resolved.
 //!
-//! It also remembers which key an unknown key was probably meant to be, so that one misspelt key is one problem and
-//! not a second one about the key that is then missing.
+//! It also remembers which key an unknown key was probably meant to be, and which ones a preset asks for, so that one
+//! misspelt or forgotten key is one problem and not a second one about the key that is then missing. A problem of a
+//! value that a preset filled in points at the line that names the preset.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Range;
 
 use super::field::Field;
+use super::preset;
 use super::problem::{Location, Problem, Severity};
 use super::tree::{NodeId, Place, Tree};
 
@@ -14,7 +17,8 @@ use super::tree::{NodeId, Place, Tree};
 pub(crate) struct Findings<'t> {
     tree: &'t Tree,
     problems: RefCell<Vec<Problem>>,
-    misspelt: RefCell<Vec<(NodeId, &'static str)>>,
+    /// Keys about whose absence nothing more is to be said.
+    accounted: RefCell<Vec<(NodeId, Cow<'static, str>)>>,
 }
 
 /// Which part of an entry a problem points at.
@@ -26,7 +30,7 @@ enum Part {
 
 impl<'t> Findings<'t> {
     pub(crate) fn new(tree: &'t Tree) -> Self {
-        Self { tree, problems: RefCell::default(), misspelt: RefCell::default() }
+        Self { tree, problems: RefCell::default(), accounted: RefCell::default() }
     }
 
     /// An error that points at the value of `node`.
@@ -58,7 +62,12 @@ impl<'t> Findings<'t> {
         }
     }
 
-    fn push(&self, severity: Severity, at: (NodeId, Part), message: String, help: String) {
+    fn push(&self, severity: Severity, at: (NodeId, Part), mut message: String, mut help: String) {
+        if let Some(preset) = preset::origin(self.tree, at.0) {
+            message = format!("{message} (the preset `{}` sets this)", preset.name);
+            let separator = if help.is_empty() { "" } else { "; " };
+            help = format!("{help}{separator}what you write in its place wins over the preset");
+        }
         self.problems.borrow_mut().push(Problem {
             severity,
             key: self.tree.path(at.0),
@@ -74,6 +83,8 @@ impl<'t> Findings<'t> {
             (Place::File { key: Some(key), .. }, Part::Key) => Location::File(key.clone()),
             (Place::File { value, .. }, _) => Location::File(value.clone()),
             (Place::Environment(variable), _) => Location::Environment(variable.clone()),
+            (Place::Preset, _) => preset::origin(self.tree, node)
+                .map_or(Location::Nowhere, |preset| self.location(preset.line, Part::Value)),
             (Place::Default, _) => Location::Nowhere,
         }
     }
@@ -94,12 +105,17 @@ impl<'t> Findings<'t> {
 
     /// Notes that an unknown key of `table` was probably meant to be `key`.
     pub(crate) fn misspelt(&self, table: NodeId, key: &'static str) {
-        self.misspelt.borrow_mut().push((table, key));
+        self.asked_for(table, key);
     }
 
-    /// Whether `key` of `table` seems to be there under a wrong name.
+    /// Notes that `key` was asked for in `table`, and that this is enough.
+    pub(crate) fn asked_for(&self, table: NodeId, key: impl Into<Cow<'static, str>>) {
+        self.accounted.borrow_mut().push((table, key.into()));
+    }
+
+    /// Whether `key` of `table` seems to be there under a wrong name, or was asked for already.
     pub(crate) fn is_misspelt(&self, table: NodeId, key: &str) -> bool {
-        self.misspelt.borrow().iter().any(|(at, meant)| *at == table && *meant == key)
+        self.accounted.borrow().iter().any(|(at, meant)| *at == table && *meant == key)
     }
 
     /// Whether an error was found.

@@ -1,4 +1,4 @@
-//! The three layers of the configuration, put together by figment: defaults, the file, and a fixed list of scalar
+//! The layers of the configuration, put together by figment: defaults, presets, the file, and a fixed list of scalar
 //! settings from the environment.
 //!
 //! figment's own environment source is not used: it guesses types (a secret `0123` becomes a number), lower-cases
@@ -8,7 +8,8 @@ use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::tree::Tree;
+use super::preset;
+use super::tree::{PRESETS, Tree};
 
 /// Variables that set one scalar key each; every other `KEYBEARER_*` name is ignored.
 pub const ENVIRONMENT: [(&str, &[&str]); 6] = [
@@ -43,7 +44,8 @@ pub(crate) fn merge(written: &DeTable<'_>, variable: &dyn Fn(&str) -> Option<Str
             over = over.merge(Layer { name: name.to_owned(), dict: nested(path, scalar(path, text)) });
         }
     }
-    let mut figment = over.clone();
+    let presets = Layer { name: PRESETS.to_owned(), dict: preset::layer(written) };
+    let mut figment = over.clone().join(presets);
     for (path, text) in DEFAULTS {
         figment = figment.join(Layer { name: "defaults".to_owned(), dict: nested(path, Value::from(text)) });
     }

@@ -6,15 +6,18 @@
 //! the opposite is not.
 
 /// Keys whose values are no secrets.
-const HARMLESS: [&str; 60] = [
+const HARMLESS: [&str; 81] = [
     "accept_token_types",
     "access",
+    "actor_token_type",
     "additional_refresh_status_codes",
     "address",
+    "algorithm",
     "allowed_origins",
     "anonymous_callers",
     "audience",
     "basic_encoding",
+    "body_contains",
     "body_timeout",
     "ca",
     "callers",
@@ -28,6 +31,9 @@ const HARMLESS: [&str; 60] = [
     "delay",
     "description",
     "enabled",
+    "error",
+    "expires_in",
+    "expires_unit",
     "expiry_margin",
     "external_credential",
     "file",
@@ -36,38 +42,57 @@ const HARMLESS: [&str; 60] = [
     "format",
     "forwarded",
     "generate_authorization_header",
+    "grant_type",
     "header",
     "header_timeout",
     "host",
     "host_header",
     "idle",
     "idle_timeout",
+    "in",
+    "issuer",
     "keep_cookies",
+    "key_id",
     "label",
     "level",
+    "lifetime",
     "max_lifetime",
+    "method",
     "methods",
     "mint",
     "name",
     "networks",
+    "no_proxy",
     "path",
     "plain_http",
+    "pointer",
+    "preset",
     "readiness",
+    "refresh_token_store",
     "remove_headers",
     "renew_ahead",
     "replay",
     "replay_limit",
     "replay_memory",
+    "requested_token_type",
     "resource",
     "scheme",
     "scope",
     "sequence",
+    "status",
+    "subject",
+    "subject_token_type",
     "target",
     "timeout",
     "token_endpoint",
+    "token_type",
     "total",
     "url",
 ];
+
+/// Keys whose values are secrets, or lead to one. They are known only so that a value on the next line is found too.
+const SECRET: [&str; 8] =
+    ["actor_token", "client_secret", "key", "password", "refresh_token", "secrets", "subject_token", "token"];
 
 /// The text with everything hidden that could be a secret.
 pub(crate) fn mask(text: &str) -> String {
@@ -204,7 +229,7 @@ impl<'a> Masker<'a> {
         // Within a list no key comes; one that does means that the list was not closed.
         let may_be_key = self.at_key || (self.begins_line && !self.open.is_empty());
         let name = word.rsplit('.').next().unwrap_or(word);
-        let is_known = HARMLESS.contains(&name) || name == "client_secret";
+        let is_known = HARMLESS.contains(&name) || SECRET.contains(&name);
         if may_be_key && (is_known || is_followed_by_value(self.rest)) {
             self.key = Some(name);
             self.out.push_str(word);
@@ -301,6 +326,10 @@ mod tests {
             ("label = \"\"\"\nabc\"\"\"", "label = \"\"\"\n***\"\"\""),
             ("[named_credentials.a]\nurl = \"x\"", "[named_credentials.a]\nurl = \"x\""),
             ("client_secret =\nabc", "client_secret =\n***"),
+            ("scope = [\npassword =\nabc", "scope = [\npassword =\n***"),
+            ("username = \"abc\"", "username = \"***\""),
+            ("issuer = \"https://a/b\"", "issuer = \"https://a/b\""),
+            ("x = { formula = \"abc\" }", "x = { formula = \"***\" }"),
             ("client_secret = abc=def", "client_secret = ***=***"),
             ("client_secret =\nabc=def", "client_secret =\n***=***"),
             ("x = \"é€𝄞\"", "x = \"·•𝟶\""),

@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, EnumAccess, Expected, IntoDeserializer, MapA
 use serde::de::{VariantAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::field::{BY_KIND, FIELD};
+use super::field::{BY_KIND, FIELD, Field};
 use super::findings::Findings;
 use super::nearest::nearest;
 use super::tree::{Content, NodeId, Tree};
@@ -19,6 +19,11 @@ use super::tree::{Content, NodeId, Tree};
 /// Reads the whole tree as a `T`; mistakes go to `findings`.
 pub(crate) fn read<'de, T: Deserialize<'de> + Default>(findings: &Findings<'de>) -> T {
     T::deserialize(Reader { findings, node: Tree::ROOT }).unwrap_or_default()
+}
+
+/// Reads what stands at one node as a `T`, where that could not be decided before; mistakes go to `findings`.
+pub(crate) fn read_at<'de, T: Deserialize<'de>>(findings: &Findings<'de>, node: NodeId) -> Field<T> {
+    Field::deserialize(Reader { findings, node }).unwrap_or(Field::Wrong(node))
 }
 
 /// Reads one node.

@@ -6,11 +6,11 @@
 mod caller;
 mod context;
 mod external;
+mod formula;
 mod header;
 mod listener;
 mod matching;
 mod named;
-mod principal;
 mod process;
 mod secret;
 mod tls;

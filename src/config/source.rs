@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::document::Document;
 use super::findings::Findings;
 use super::mask::mask;
+use super::preset::{self, PresetUse};
 use super::problem::{Location, Problem, Problems, Severity};
 use super::resolve::{Surroundings, resolve};
 use super::{Config, layers, reader};
@@ -43,6 +44,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed, but probably not what was meant.
     pub warnings: Problems,
+    /// What presets filled in, in the order of the file.
+    pub presets: Vec<PresetUse>,
 }
 
 /// Reads and resolves a configuration, with the environment of this process laid over it. Blocks: on files, and on
@@ -72,11 +75,12 @@ pub(crate) fn load_with(
     let tree = layers::merge(written.get_ref(), variable);
     let findings = Findings::new(&tree);
     let document: Document = reader::read(&findings);
+    let presets = preset::resolve(&document, &findings);
     let config = resolve(&document, &findings, Surroundings { file, folder, secrets });
     let failed = findings.has_errors();
     let problems = Problems::new(name, mask(&text), findings.into_problems());
     match config {
-        Some(config) if !failed => Ok(Loaded { config, warnings: problems }),
+        Some(config) if !failed => Ok(Loaded { config, warnings: problems, presets }),
         Some(_) | None => Err(problems),
     }
 }

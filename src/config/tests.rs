@@ -1,7 +1,9 @@
 //! The behaviour of the configuration as a whole; parts that stand alone have their tests beside them.
 
 mod credential;
+mod external;
 mod hygiene;
+mod presets;
 mod process;
 
 use super::source::load_with;
@@ -166,7 +168,7 @@ fn an_unknown_key_without_a_neighbour_lists_the_known_ones() {
 
 #[test]
 fn keys_of_later_versions_are_unknown_today() {
-    assert_problem("external_credentials.apigee", "preset = \"apigee\"", "unknown key `preset`");
+    assert_problem("named_credentials.orders", "http = \"2\"", "unknown key `http`");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(pub(crate) usize);
 
+/// The name of the layer that holds what presets fill in.
+pub(crate) const PRESETS: &str = "presets";
+
 /// Every key and value of the merged configuration.
 pub(crate) struct Tree {
     nodes: Vec<Node>,
@@ -41,6 +44,8 @@ pub(crate) enum Place {
     File { key: Option<Range<usize>>, value: Range<usize> },
     /// In this environment variable.
     Environment(String),
+    /// In the preset that the external credential it belongs to names.
+    Preset,
     /// Nowhere: a default.
     Default,
 }
@@ -171,6 +176,17 @@ impl Tree {
         self.nodes.get(id.0).map_or(&Content::Other("nothing"), |node| &node.content)
     }
 
+    /// The entry `key` of the table at `id`.
+    pub(crate) fn entry(&self, id: NodeId, key: &str) -> Option<NodeId> {
+        let Content::Table(entries) = self.content(id) else { return None };
+        entries.iter().find(|(other, _)| other == key).map(|(_, entry)| *entry)
+    }
+
+    /// The table that `id` stands in, or the list.
+    pub(crate) fn parent(&self, id: NodeId) -> Option<NodeId> {
+        self.nodes.get(id.0)?.parent
+    }
+
     /// Where `id` was written.
     pub(crate) fn place(&self, id: NodeId) -> &Place {
         self.nodes.get(id.0).map_or(&Place::Default, |node| &node.place)
@@ -206,6 +222,7 @@ fn place(figment: &Figment, tag: Tag, key: Option<Range<usize>>, written: Writte
     match (layer, written) {
         (Some(variable), _) if variable.starts_with("KEYBEARER_") => Place::Environment(variable.to_owned()),
         (_, Some(written)) => Place::File { key, value: written.span() },
+        (Some(PRESETS), None) => Place::Preset,
         (_, None) => Place::Default,
     }
 }

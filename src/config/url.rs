@@ -1,9 +1,9 @@
 //! URLs of upstreams and token endpoints.
 
-use std::net::IpAddr;
-
 use http::Uri;
 use http::uri::Authority;
+
+use crate::connect;
 
 /// An absolute `http` or `https` URL without user part and fragment.
 #[derive(Clone, Debug)]
@@ -59,10 +59,7 @@ impl Url {
 
     /// Whether the host is this machine: `localhost` or a loopback address.
     pub(crate) fn is_loopback(&self) -> bool {
-        let host = self.authority.host();
-        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        host.eq_ignore_ascii_case("localhost")
-            || literal.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+        connect::is_loopback(self.authority.host())
     }
 
     /// The whole URL as the `http` crate's type.

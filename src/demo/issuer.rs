@@ -51,6 +51,8 @@ pub enum Behavior {
     Disconnect,
     /// The client's last token again, even a revoked one.
     SameToken,
+    /// A new token, which ends all others as soon as it is asked for, before the answer is sent.
+    OnlyToken,
     /// A conforming answer with these members replaced or added; null removes one.
     Members(Map<String, Value>),
 }

@@ -37,7 +37,7 @@ pub fn is_ambiguous_name(name: &str) -> bool {
     WEIGHTY.iter().any(|weighty| folds_onto(name, weighty)) || WEIGHTY_FAMILIES.iter().any(in_family)
 }
 
-/// The first name in the map that is ambiguous, or that folds onto one of these credential fields without being it.
+/// The first name in the map that is ambiguous, or that folds onto one of these fields without being it.
 #[must_use]
 pub fn ambiguous_name<'h>(headers: &'h HeaderMap, fields: CredentialFields<'_>) -> Option<&'h HeaderName> {
     let is_alias = |name: &str, ours: &HeaderName| name != ours.as_str() && folds_onto(name, ours.as_str());
@@ -46,6 +46,7 @@ pub fn ambiguous_name<'h>(headers: &'h HeaderMap, fields: CredentialFields<'_>) 
         is_ambiguous_name(name)
             || is_alias(name, fields.injected)
             || fields.api_key.iter().any(|ours| is_alias(name, ours))
+            || fields.set.iter().any(|ours| is_alias(name, ours))
     })
 }
 
@@ -108,13 +109,17 @@ mod tests {
     fn an_alias_of_the_injected_or_the_key_field_is_found_in_a_map() {
         let injected = HeaderName::from_static("x-auth-token");
         let api_key = [HeaderName::from_static("our_key")];
-        let fields = CredentialFields { injected: &injected, api_key: &api_key, keep_cookies: false };
+        let set = [HeaderName::from_static("x-caller-name")];
+        let fields =
+            CredentialFields { injected: &injected, attached: &[], set: &set, api_key: &api_key, keep_cookies: false };
         for (lines, found) in [
             (["accept: a", "x_custom: 1"], None),
             (["x-auth-token: a", "our_key: 1"], None),
             (["accept: a", "x_auth-token: 1"], Some("x_auth-token")),
             (["accept: a", "x.auth.token: 1"], Some("x.auth.token")),
             (["accept: a", "our-key: 1"], Some("our-key")),
+            (["accept: a", "x-caller-name: 1"], None),
+            (["accept: a", "x_caller_name: 1"], Some("x_caller_name")),
             (["accept: a", "content_length: 1"], Some("content_length")),
         ] {
             assert_eq!(ambiguous_name(&map(&lines), fields).map(HeaderName::as_str), found, "{lines:?}");

@@ -10,6 +10,11 @@ const DPOP: HeaderName = HeaderName::from_static("dpop");
 pub struct CredentialFields<'a> {
     /// The field that will carry our credential.
     pub injected: &'a HeaderName,
+    /// The fields that go with our credential.
+    pub attached: &'a [HeaderName],
+    /// The fields that the configuration sets. What a caller sends under these names is replaced later, once formulas
+    /// have read it; other spellings of them must not stand beside ours.
+    pub set: &'a [HeaderName],
     /// The fields that carry callers' API keys.
     pub api_key: &'a [HeaderName],
     /// Whether the caller's cookies travel on.
@@ -25,6 +30,9 @@ pub fn strip_caller_credentials(headers: &mut HeaderMap, fields: CredentialField
         headers.remove(COOKIE);
     }
     for name in fields.api_key {
+        headers.remove(name);
+    }
+    for name in fields.attached {
         headers.remove(name);
     }
     headers.remove(fields.injected);
@@ -49,15 +57,23 @@ mod tests {
             "x-api-key: a",
             "x-key-2: a",
             "x-token: a",
+            "x-signature: a",
             "accept: a",
         ]);
         let api_key = [HeaderName::from_static("x-api-key"), HeaderName::from_static("x-key-2")];
         let injected = HeaderName::from_static("x-token");
+        let attached = [HeaderName::from_static("x-signature")];
         for (keep_cookies, expected) in
             [(false, vec!["accept: a"]), (true, vec!["accept: a", "cookie: a", "cookie: b"])]
         {
             let mut headers = given.clone();
-            let fields = CredentialFields { injected: &injected, api_key: &api_key, keep_cookies };
+            let fields = CredentialFields {
+                injected: &injected,
+                attached: &attached,
+                set: &[],
+                api_key: &api_key,
+                keep_cookies,
+            };
             strip_caller_credentials(&mut headers, fields);
             assert_eq!(lines(&headers), expected);
         }
@@ -66,7 +82,13 @@ mod tests {
     #[test]
     fn a_cookie_that_we_inject_is_not_the_callers_even_where_cookies_are_kept() {
         let mut headers = map(&["cookie: a"]);
-        let fields = CredentialFields { injected: &http::header::COOKIE, api_key: &[], keep_cookies: true };
+        let fields = CredentialFields {
+            injected: &http::header::COOKIE,
+            attached: &[],
+            set: &[],
+            api_key: &[],
+            keep_cookies: true,
+        };
         strip_caller_credentials(&mut headers, fields);
         assert!(headers.is_empty());
     }

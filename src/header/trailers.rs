@@ -41,6 +41,8 @@ mod tests {
             "x-billing-key: a",
             "x_billing_key: a",
             "x.token: a",
+            "x-signature: a",
+            "x_signature: a",
             "content_length: 1",
             "content-length: 1",
             "transfer-encoding: chunked",
@@ -55,8 +57,15 @@ mod tests {
             "x_custom: 1",
         ]);
         let injected = HeaderName::from_static("x-token");
+        let attached = [HeaderName::from_static("x-signature")];
         let api_key = [HeaderName::from_static("x-billing-key")];
-        let fields = CredentialFields { injected: &injected, api_key: &api_key, keep_cookies: true };
+        let fields = CredentialFields {
+            injected: &injected,
+            attached: &attached,
+            set: &attached,
+            api_key: &api_key,
+            keep_cookies: true,
+        };
         strip_trailers(&mut trailers, fields);
         assert_eq!(lines(&trailers), ["x-checksum: 42", "x_custom: 1"]);
     }

@@ -1,17 +1,18 @@
 //! The attempt loop: attach a token, send, and judge the answer. Every reason for another attempt has its own bound:
-//! a stale connection (once lost, and whenever nothing was sent, on a fresh connection), a renewed token (once).
+//! a stale connection (once lost, and whenever nothing was sent, on a fresh connection), a proof that lacked a nonce
+//! (once for each token), a renewed token (once).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 
+use super::look::{UpstreamBody, look};
 use super::plan::NamedCredential;
-use super::prepare::Prepared;
+use super::prepare::{Credential, Prepared};
 use super::record::OpenRecord;
 use super::refusal::Change;
 use super::replay::{AttemptBody, CallerBody, Progress};
@@ -19,8 +20,9 @@ use super::settings::Replay;
 use super::{Stop, stop};
 use crate::access_log::NotReplayed;
 use crate::answer::Failure;
+use crate::header;
 use crate::server::Connection;
-use crate::token::{MintFailure, MintFailureKind, Principal, Renewal, Token};
+use crate::token::{Cell, MintFailure, MintFailureKind, Principal, Renewal, Token, Verdict};
 use crate::upstream::{Lease, Pool, SendError};
 
 /// How much of a rejected answer is read so that its connection can be used again, and for how long.
@@ -34,6 +36,8 @@ const UNSENT_RETRIES: u8 = 2;
 pub(super) struct Attempts<'a> {
     pub(super) named: &'a NamedCredential,
     pub(super) principal: Option<&'a Principal>,
+    /// Where the principal's tokens for this exchange are; none: there is no token to attach.
+    pub(super) cell: Option<Arc<Cell>>,
     pub(super) prepared: Prepared,
     pub(super) body: CallerBody,
     pub(super) pool: Arc<Pool<AttemptBody>>,
@@ -44,20 +48,27 @@ pub(super) struct Attempts<'a> {
 
 /// The answer that the caller will see.
 pub(super) struct Answered {
-    pub(super) answer: Response<Incoming>,
+    pub(super) answer: Response<UpstreamBody>,
     pub(super) lease: Lease<AttemptBody>,
     pub(super) body: CallerBody,
 }
 
-type Credential = (HeaderName, HeaderValue);
+/// The field in which an upstream gives the nonce for the next proof (RFC 9449 8.1).
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// A token and where it is from: what every request of an attempt is authorized with.
+struct Attached<'a> {
+    cell: &'a Cell,
+    token: &'a Token,
+    value: HeaderValue,
+}
 
 impl Attempts<'_> {
     /// Authorizes, forwards and, where the upstream refuses the token, renews and replays once.
     pub(super) async fn run(self, open: &mut OpenRecord) -> Result<Answered, Stop> {
-        let Some(principal) = self.principal else {
+        let (Some(principal), Some(cell)) = (self.principal, &self.cell) else {
             return self.forward(None, open).await;
         };
-        let cell = principal.cell();
         let token = match cell.live() {
             Some(token) => token,
             None => match self.before_end(cell.token()).await {
@@ -65,13 +76,19 @@ impl Attempts<'_> {
                 None => return Err(stop::mint(&late())),
             },
         };
-        let first = self.forward(Some(&self.attachment(principal, &token)), open).await?;
-        if !self.is_rejection(&first.answer) {
-            self.accepted(&first.answer, &token);
-            return Ok(first);
+        let attached = Attached::new(cell, principal, &token);
+        let mut first = self.forward(Some(&attached), open).await?;
+        let mut verdict = self.verdict(&attached, &first);
+        if verdict == Verdict::Look {
+            (first, verdict) = Box::pin(self.look_closer(&attached, first, open)).await?;
         }
+        let Verdict::Rejected(replay) = verdict else {
+            self.accepted(first.answer.status(), &token);
+            return Ok(first);
+        };
         open.record.rejected = true;
-        let renewed = match self.renewal(principal, &token, first.answer.status()).await {
+        let replay = replay.unwrap_or(self.named.settings.replay);
+        let renewed = match self.renewal(cell, &token, first.answer.status(), replay).await {
             Ok(renewed) => renewed,
             Err(reason) => {
                 open.record.not_replayed_reason = Some(reason);
@@ -81,8 +98,13 @@ impl Attempts<'_> {
         open.record.renewed = true;
         open.record.replayed = true;
         discard(first).await;
-        let second = self.forward(Some(&self.attachment(principal, &renewed)), open).await?;
-        if self.is_rejection(&second.answer) {
+        let attached = Attached::new(cell, principal, &renewed);
+        let mut second = self.forward(Some(&attached), open).await?;
+        let mut verdict = self.verdict(&attached, &second);
+        if verdict == Verdict::Look {
+            (second, verdict) = Box::pin(self.look_closer(&attached, second, open)).await?;
+        }
+        if let Verdict::Rejected(_) = verdict {
             cell.replay_refused(&renewed);
             // A token that was good here a moment ago was revoked meanwhile, or this path alone refuses it. Neither
             // makes renewals pointless for others, and the cell's allowance bounds both.
@@ -92,34 +114,73 @@ impl Attempts<'_> {
             open.record.not_replayed_reason = Some(NotReplayed::Refused);
         } else {
             cell.replay_accepted(&renewed);
-            self.accepted(&second.answer, &renewed);
+            self.accepted(second.answer.status(), &renewed);
         }
         Ok(second)
     }
 
-    fn attachment(&self, principal: &Principal, token: &Token) -> Credential {
-        (self.named.injected().clone(), principal.attachment(token))
+    /// What status and fields of the answer say about its token.
+    fn verdict(&self, attached: &Attached<'_>, answered: &Answered) -> Verdict {
+        if attached.lacks_nonce(&answered.answer) {
+            return Verdict::Look;
+        }
+        let Some(external) = &self.named.external else { return Verdict::Accepted };
+        external.rejection().head(answered.answer.status(), answered.answer.headers())
     }
 
-    /// By status; a token that is good but not enough (RFC 6750 3.1) is no reason to mint another.
-    fn is_rejection(&self, answer: &Response<Incoming>) -> bool {
-        let listed = self.named.external.as_ref().is_some_and(|external| external.is_rejection(answer.status()));
-        listed && !answer.headers().get_all(WWW_AUTHENTICATE).iter().any(says_insufficient_scope)
+    /// The verdict on an answer whose status and fields do not settle it; never [`Verdict::Look`]. Apart from the
+    /// rest and boxed by its callers, because it is rare and every exchange would make room for it.
+    async fn look_closer(
+        &self,
+        attached: &Attached<'_>,
+        answered: Answered,
+        open: &mut OpenRecord,
+    ) -> Result<(Answered, Verdict), Stop> {
+        let answered = self.with_nonce(attached, answered, open).await?;
+        let Some(external) = &self.named.external else { return Ok((answered, Verdict::Accepted)) };
+        let rules = external.rejection();
+        let verdict = rules.head(answered.answer.status(), answered.answer.headers());
+        if verdict != Verdict::Look {
+            return Ok((answered, verdict));
+        }
+        let Answered { answer, lease, body } = answered;
+        let (answer, verdict) = look(answer, &self.prepared.method, rules, self.end).await;
+        Ok((Answered { answer, lease, body }, verdict))
+    }
+
+    /// Sends the request once more with the same token where all that is wrong is the nonce of its proof (RFC 9449 9).
+    /// The upstream has applied nothing and asks for exactly this, so it is neither a rejection nor a replay, and
+    /// `replay` does not rule it; only a body that is not kept stands in its way, and that is told.
+    async fn with_nonce(
+        &self,
+        attached: &Attached<'_>,
+        answered: Answered,
+        open: &mut OpenRecord,
+    ) -> Result<Answered, Stop> {
+        if !attached.lacks_nonce(&answered.answer) {
+            return Ok(answered);
+        }
+        if let Err(reason) = self.body.take_over() {
+            open.record.not_replayed_reason = Some(reason);
+            return Ok(answered);
+        }
+        discard(answered).await;
+        self.forward(Some(attached), open).await
     }
 
     /// A token to replay with, or why there is no replay. The token is renewed for the next exchange all the same,
     /// unless renewing it is known to be pointless.
     async fn renewal(
         &self,
-        principal: &Principal,
+        cell: &Cell,
         rejected: &Token,
         status: StatusCode,
+        replay: Replay,
     ) -> Result<Arc<Token>, NotReplayed> {
         if self.named.refusal.is_active(Instant::now()) {
             return Err(NotReplayed::Refused);
         }
-        let cell = principal.cell();
-        if let Some(reason) = self.replay_forbidden(status).or_else(|| self.body.not_replayable()) {
+        if let Some(reason) = self.replay_forbidden(status, replay).or_else(|| self.body.not_replayable()) {
             cell.reject(rejected);
             return Err(reason);
         }
@@ -141,8 +202,8 @@ impl Attempts<'_> {
     }
 
     /// A 401 says that the request was not applied (RFC 9110 15.5.2); no other status does.
-    fn replay_forbidden(&self, status: StatusCode) -> Option<NotReplayed> {
-        let allowed = match self.named.settings.replay {
+    fn replay_forbidden(&self, status: StatusCode, replay: Replay) -> Option<NotReplayed> {
+        let allowed = match replay {
             Replay::Never => return Some(NotReplayed::Off),
             Replay::Always => true,
             Replay::Unset => status == StatusCode::UNAUTHORIZED || is_idempotent(&self.prepared.method),
@@ -160,8 +221,8 @@ impl Attempts<'_> {
         }
     }
 
-    fn accepted(&self, answer: &Response<Incoming>, token: &Token) {
-        if !answer.status().is_success() {
+    fn accepted(&self, status: StatusCode, token: &Token) {
+        if !status.is_success() {
             return;
         }
         self.named.note_accepted(token.id());
@@ -170,11 +231,11 @@ impl Attempts<'_> {
         }
     }
 
-    /// Sends the request with `credential` and waits for the head of an answer.
-    async fn forward(&self, credential: Option<&Credential>, open: &mut OpenRecord) -> Result<Answered, Stop> {
+    /// Sends the request with what is attached and waits for the head of an answer.
+    async fn forward(&self, attached: Option<&Attached<'_>>, open: &mut OpenRecord) -> Result<Answered, Stop> {
         let connect = self.connect_time();
         let mut lease = self.pool.checkout(connect).await.map_err(|error| stop::checkout(&error))?;
-        let mut request = self.prepared.request(credential, self.body.attempt());
+        let mut request = self.request(attached)?;
         let mut unsent = 0;
         let mut lost = false;
         loop {
@@ -185,8 +246,12 @@ impl Attempts<'_> {
                     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                         return Err(Stop::with(Failure::UpstreamProtocol, "the upstream switched protocols unasked"));
                     }
-                    return Ok(Answered { answer, lease, body: self.body.clone() });
+                    if let Some(attached) = attached {
+                        attached.cell.note_nonce(&self.named.origin, answer.headers());
+                    }
+                    return Ok(Answered { answer: answer.map(UpstreamBody::new), lease, body: self.body.clone() });
                 }
+                // Nobody has seen it, nor its proof.
                 Err(SendError::Unsent(returned)) if unsent < UNSENT_RETRIES => {
                     unsent += 1;
                     self.pool.stale();
@@ -196,12 +261,23 @@ impl Attempts<'_> {
                     tracing::debug!(%error, "a pooled connection was dead; sending again on a new one");
                     lost = true;
                     self.pool.stale();
-                    request = self.prepared.request(credential, self.body.attempt());
+                    request = self.request(attached)?;
                 }
                 Err(error) => return Err(stop::send(&error, self.connection)),
             }
             lease = self.pool.open(self.connect_time()).await.map_err(|error| stop::checkout(&error))?;
         }
+    }
+
+    /// The next request to send. A proof serves one request only (RFC 9449 4.2), so each gets its own.
+    fn request(&self, attached: Option<&Attached<'_>>) -> Result<Request<AttemptBody>, Stop> {
+        let Some(attached) = attached else { return Ok(self.prepared.request(None, self.body.attempt())) };
+        let proof = match attached.cell.dpop() {
+            Some(_) => attached.proof(&self.prepared, &self.named.origin).transpose()?,
+            None => None,
+        };
+        let credential = Credential { header: self.named.injected(), value: attached.value.clone(), proof };
+        Ok(self.prepared.request(Some(credential), self.body.attempt()))
     }
 
     /// Waits within the time that the whole exchange may take; none when that is over first.
@@ -249,6 +325,29 @@ impl Attempts<'_> {
     }
 }
 
+impl<'a> Attached<'a> {
+    fn new(cell: &'a Cell, principal: &Principal, token: &'a Token) -> Self {
+        Self { cell, token, value: principal.attachment(token) }
+    }
+
+    fn proof(&self, prepared: &Prepared, origin: &str) -> Option<Result<HeaderValue, Stop>> {
+        let proof = self.cell.proof(self.token, &prepared.method, origin, prepared.target.path())?;
+        Some(proof.map_err(|error| {
+            tracing::error!(%error, "no proof of possession can be made");
+            Stop::new(Failure::Internal)
+        }))
+    }
+
+    /// Whether the answer only asks for the nonce that it gives. Another exchange may have noted the same one before,
+    /// so it need not be new.
+    fn lacks_nonce<B>(&self, answer: &Response<B>) -> bool {
+        self.cell.dpop().is_some()
+            && answer.status() == StatusCode::UNAUTHORIZED
+            && answer.headers().contains_key(DPOP_NONCE)
+            && header::challenge_errors(answer.headers(), &["DPoP"]).iter().any(|error| error == "use_dpop_nonce")
+    }
+}
+
 /// The exchange's time was over before a token came.
 fn late() -> MintFailure {
     MintFailure {
@@ -261,7 +360,7 @@ fn late() -> MintFailure {
 /// Reads a rejected answer to its end, within bounds, so that its connection can serve the replay; otherwise closes it.
 async fn discard(rejected: Answered) {
     let Answered { answer, lease, body } = rejected;
-    let mut incoming = answer.into_body();
+    let Some(mut incoming) = answer.into_body().into_rest() else { return };
     if incoming.size_hint().lower() > DISCARD_BYTES || !matches!(body.progress(), Progress::Ended(_)) {
         return;
     }
@@ -283,9 +382,4 @@ async fn discard(rejected: Answered) {
 /// RFC 9110 9.2.2.
 fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE)
-}
-
-/// RFC 6750 3.1. Broken challenges are common, so the word is looked for and not the grammar.
-fn says_insufficient_scope(challenge: &HeaderValue) -> bool {
-    challenge.as_bytes().windows(18).any(|window| window.eq_ignore_ascii_case(b"insufficient_scope"))
 }

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
+use super::fields::Parties;
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{self, Context, Prepared};
 use super::stop::Stop;
@@ -60,11 +61,12 @@ pub(super) fn decide(
         return Ok(Decision::Answer(no_content(HeaderMap::new())));
     }
     let (named, prefix) = route(plan, &parts, found)?;
-    permit(&named, found)?;
-    prepare::prepare(parts, prefix, &named, plan, context).map(Decision::Forward)
+    let principal = permit(&named, found)?;
+    let parties = Parties { named: &named, principal, callers: &found.callers, has_secrets: context.has_secrets };
+    prepare::prepare(parts, prefix, parties, plan, context).map(Decision::Forward)
 }
 
-/// The principal whose token these callers get under `named`; none where no credential is attached.
+/// The principal that these callers act as under `named`; none without an external credential.
 pub(super) fn principal<'a>(named: &'a NamedCredential, callers: &[Name]) -> Option<&'a Principal> {
     named.external.as_ref().and_then(|external| external.principal(callers))
 }
@@ -127,21 +129,20 @@ fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCred
     }
 }
 
-/// The named credential must admit one of the callers, and so must one of its principals.
-fn permit(named: &NamedCredential, found: &Found) -> Result<(), Stop> {
+/// The named credential must admit one of the callers, and so must one of its principals, which is the result.
+fn permit<'a>(named: &'a NamedCredential, found: &Found) -> Result<Option<&'a Principal>, Stop> {
     let callers = &found.callers;
     if let Some(allowed) = &named.settings.callers
         && !callers.iter().any(|caller| allowed.contains(caller))
     {
         return Err(Stop::new(Failure::CallerNotAllowed));
     }
-    if named.external.is_some() && principal(named, callers).is_none() {
-        return Err(Stop::with(
-            Failure::CallerNotAllowed,
-            "no principal of its external credential admits this caller",
-        ));
+    let principal = principal(named, callers);
+    if let (Some(external), None) = (&named.external, principal) {
+        let detail = format!("no principal of the external credential {} admits this caller", external.name());
+        return Err(Stop::with(Failure::CallerNotAllowed, detail));
     }
-    Ok(())
+    Ok(principal)
 }
 
 fn no_content(fields: HeaderMap) -> Response<AnswerBody> {

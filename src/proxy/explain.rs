@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::decide::{self, Decision, Found};
 use super::plan::{NamedCredential, Plan};
-use super::prepare::{Context, Prepared};
+use super::prepare::{Context, DPOP, Prepared};
 use crate::answer::Failure;
 use crate::header::Pseudonym;
 use crate::name::Name;
@@ -59,7 +59,7 @@ pub struct Refused {
 pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanation {
     let mut found = Found::default();
     let pseudonym = Pseudonym::default();
-    let context = Context { connection, pseudonym: &pseudonym, id: "explained" };
+    let context = Context { connection, pseudonym: &pseudonym, id: "explained", has_secrets: false };
     let decided = decide::decide(parts, plan, &context, &mut found);
     let outcome = match (decided, &found.named) {
         (Ok(Decision::Forward(prepared)), Some(named)) => {
@@ -83,15 +83,20 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
 
 fn outgoing(prepared: Prepared, named: &NamedCredential, principal: Option<&Principal>) -> Outgoing {
     let mut headers = prepared.headers;
-    if let Some(principal) = principal {
+    if let Some(principal) = principal.filter(|principal| named.attaches_token() && principal.has_tokens()) {
         let masked = principal.scheme().map_or_else(|| MASK.to_owned(), |scheme| format!("{scheme} {MASK}"));
         if let Ok(value) = HeaderValue::try_from(masked) {
             headers.insert(named.injected().clone(), value);
         }
+        if prepared.cell.is_some_and(|cell| cell.dpop().is_some()) {
+            headers.insert(DPOP, HeaderValue::from_static(MASK));
+        }
     }
-    // Fields that the operator configured may hold keys of their own.
-    for (name, _) in &named.settings.headers {
-        headers.insert(name.clone(), HeaderValue::from_static(MASK));
+    // Fields that the operator configured may hold keys of their own. A formula may have left its field out.
+    for (name, _) in named.fields() {
+        if let Some(value) = headers.get_mut(name) {
+            *value = HeaderValue::from_static(MASK);
+        }
     }
     let endpoint = &named.settings.endpoint;
     Outgoing {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{HeaderName, HeaderValue};
 
 use super::refusal::Refusal;
-use super::settings::{HostHeader, NamedCredential as Settings};
+use super::settings::{HeaderValueSource, HostHeader, NamedCredential as Settings};
 use crate::caller::Callers;
 use crate::metrics::NamedCredentialMetrics;
 use crate::route::{Conflict, Match, Router};
-use crate::token::ExternalCredential;
-use crate::upstream::Key;
+use crate::token::{ExternalCredential, Principal};
+use crate::upstream::{Endpoint, Key};
 
 /// Everything that decides about a request.
 #[derive(Debug)]
@@ -29,8 +29,18 @@ pub struct NamedCredential {
     pub settings: Settings,
     /// How to authenticate; none forwards without a credential.
     pub external: Option<Arc<ExternalCredential>>,
+    /// The fields of both credentials.
+    fields: Vec<(HeaderName, HeaderValueSource)>,
+    /// Their names.
+    set: Vec<HeaderName>,
+    /// The names of those that come from the external credential's configuration.
+    attached: Vec<HeaderName>,
+    /// Whether anything has to be evaluated for an exchange.
+    has_formulas: bool,
     /// Which pool.
     pub key: Key,
+    /// Its upstream's scheme and authority, as in `https://api.example.com`.
+    pub origin: String,
     /// The `Host` to send, where it is not the caller's.
     pub host: HeaderValue,
     /// Whether its upstream refuses fresh tokens.
@@ -63,11 +73,20 @@ impl NamedCredential {
             HostHeader::Upstream | HostHeader::Caller => HeaderValue::from_str(settings.endpoint.authority.as_str())
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
         };
-        let external = external.filter(|_| settings.generate_authorization_header);
+        let fields = fields(&settings, external.as_deref());
+        let principals = external.iter().flat_map(|external| external.principals());
+        let has_formulas = principals.into_iter().any(Principal::varies)
+            || fields.iter().any(|(_, source)| matches!(source, HeaderValueSource::Formula(_)));
+        let attached = external.iter().flat_map(|external| external.headers()).map(|(name, _)| name.clone()).collect();
         Self {
             key: settings.endpoint.key(),
+            origin: origin(&settings.endpoint),
             host,
             external,
+            set: fields.iter().map(|(name, _)| name.clone()).collect(),
+            fields,
+            attached,
+            has_formulas,
             refusal: Refusal::default(),
             accepted: AtomicU64::new(0),
             metrics,
@@ -91,6 +110,54 @@ impl NamedCredential {
     /// The field that carries the credential.
     #[must_use]
     pub fn injected(&self) -> &HeaderName {
-        self.external.as_ref().map_or(&http::header::AUTHORIZATION, |external| external.inject_header())
+        let external = self.external.as_ref().filter(|_| self.attaches_token());
+        external.map_or(&http::header::AUTHORIZATION, |external| external.inject_header())
     }
+
+    /// Whether the token is attached. The fields that are configured beside it are sent all the same.
+    #[must_use]
+    pub fn attaches_token(&self) -> bool {
+        self.settings.generate_authorization_header
+    }
+
+    /// The fields that are set on every request: the external credential's, then its own; each name once.
+    #[must_use]
+    pub fn fields(&self) -> &[(HeaderName, HeaderValueSource)] {
+        &self.fields
+    }
+
+    /// The names of the fields that are set on every request.
+    #[must_use]
+    pub fn set(&self) -> &[HeaderName] {
+        &self.set
+    }
+
+    /// The names of the fields that are part of the credential. What a caller sends under them ends here.
+    #[must_use]
+    pub fn attached(&self) -> &[HeaderName] {
+        &self.attached
+    }
+
+    /// Whether anything has to be evaluated for an exchange.
+    #[must_use]
+    pub fn has_formulas(&self) -> bool {
+        self.has_formulas
+    }
+}
+
+/// The external credential's fields without those that the named credential sets itself, then the latter's; of one
+/// list the last of a name counts.
+fn fields(settings: &Settings, external: Option<&ExternalCredential>) -> Vec<(HeaderName, HeaderValueSource)> {
+    let mut fields: Vec<(HeaderName, HeaderValueSource)> = Vec::new();
+    let external = external.map(ExternalCredential::headers).unwrap_or_default();
+    for (name, source) in external.iter().chain(&settings.headers) {
+        fields.retain(|(known, _)| known != name);
+        fields.push((name.clone(), source.clone()));
+    }
+    fields
+}
+
+fn origin(endpoint: &Endpoint) -> String {
+    let scheme = if endpoint.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", endpoint.authority)
 }

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
+use super::fields::{self, Parties};
 use super::plan::{NamedCredential, Plan};
 use super::replay::AttemptBody;
 use super::settings::HostHeader;
@@ -18,13 +19,29 @@ use crate::answer::{self, Failure};
 use crate::header::{self, CredentialFields, Pseudonym};
 use crate::server::Connection;
 use crate::target;
+use crate::token::Cell;
 
 /// A request head ready to be sent any number of times, the credential aside.
 pub(super) struct Prepared {
     pub(super) method: Method,
     pub(super) target: Uri,
     pub(super) headers: HeaderMap,
+    /// Where the tokens for this exchange are; none: there is no token to attach.
+    pub(super) cell: Option<Arc<Cell>>,
 }
+
+/// What authorizes one request.
+pub(super) struct Credential<'a> {
+    /// The field that carries the token.
+    pub(super) header: &'a HeaderName,
+    /// The token in it, marked sensitive.
+    pub(super) value: HeaderValue,
+    /// The proof that the token is ours (RFC 9449), where it needs one; for this request alone.
+    pub(super) proof: Option<HeaderValue>,
+}
+
+/// `DPoP` (RFC 9449 4.1).
+pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// What the head is made with.
 pub(super) struct Context<'a> {
@@ -33,16 +50,19 @@ pub(super) struct Context<'a> {
     pub(super) pseudonym: &'a Pseudonym,
     /// The request id.
     pub(super) id: &'a str,
+    /// Whether secrets were read; without them, no formula that uses one is evaluated.
+    pub(super) has_secrets: bool,
 }
 
 /// Makes the outgoing head; `prefix` bytes of the path were matched and are cut.
 pub(super) fn prepare(
     mut parts: Parts,
     prefix: usize,
-    named: &NamedCredential,
+    parties: Parties<'_>,
     plan: &Plan,
     context: &Context<'_>,
 ) -> Result<Prepared, Stop> {
+    let named = parties.named;
     let settings = &named.settings;
     let outgoing = target::outgoing(&settings.base_path, parts.uri.path(), prefix, parts.uri.query())
         .map_err(|error| Stop::with(Failure::BadTarget, error.to_string()))?;
@@ -60,15 +80,15 @@ pub(super) fn prepare(
         .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
     header::strip_caller_credentials(headers, credentials);
     header::strip_forwarded(headers);
+    // A field may be there for a formula only, and be removed after it was read.
+    let mut computed = fields::compute(parties, &parts.method, parts.uri.path_and_query(), headers)?;
     for name in &settings.remove_headers {
         headers.remove(name);
     }
 
     let asked_host = headers.get(HOST).cloned();
     header::set_forwarded(headers, settings.forwarded, &context.connection.peer, asked_host.as_ref());
-    for (name, value) in &settings.headers {
-        headers.insert(name, value.clone());
-    }
+    computed.apply(named, headers);
     if settings.host_header != HostHeader::Caller || !headers.contains_key(HOST) {
         headers.insert(HOST, named.host.clone());
     }
@@ -76,12 +96,15 @@ pub(super) fn prepare(
     if let Ok(id) = HeaderValue::from_str(context.id) {
         headers.insert(answer::REQUEST_ID, id);
     }
-    Ok(Prepared { method: parts.method, target: origin_form(outgoing), headers: parts.headers })
+    let cell = computed.cell;
+    Ok(Prepared { method: parts.method, target: origin_form(outgoing), headers: parts.headers, cell })
 }
 
 fn credentials<'a>(named: &'a NamedCredential, plan: &'a Plan) -> CredentialFields<'a> {
     CredentialFields {
         injected: named.injected(),
+        attached: named.attached(),
+        set: named.set(),
         api_key: plan.callers.key_headers(),
         keep_cookies: named.settings.keep_cookies,
     }
@@ -98,7 +121,8 @@ impl TrailerRule {
     /// Removes the rest.
     pub(super) fn apply(&self, trailers: &mut HeaderMap) {
         header::strip_trailers(trailers, credentials(&self.named, &self.plan));
-        for name in &self.named.settings.remove_headers {
+        let set = self.named.fields().iter().map(|(name, _)| name);
+        for name in self.named.settings.remove_headers.iter().chain(set) {
             trailers.remove(name);
         }
     }
@@ -106,17 +130,16 @@ impl TrailerRule {
 
 impl Prepared {
     /// The head with its credential, and `body`.
-    pub(super) fn request(
-        &self,
-        credential: Option<&(HeaderName, HeaderValue)>,
-        body: AttemptBody,
-    ) -> Request<AttemptBody> {
+    pub(super) fn request(&self, credential: Option<Credential<'_>>, body: AttemptBody) -> Request<AttemptBody> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();
-        if let Some((name, value)) = credential {
-            request.headers_mut().insert(name, value.clone());
+        if let Some(Credential { header, value, proof }) = credential {
+            request.headers_mut().insert(header, value);
+            if let Some(proof) = proof {
+                request.headers_mut().insert(DPOP, proof);
+            }
         }
         request
     }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::attempt::Answered;
+use super::look::UpstreamBody;
 use super::record::OpenRecord;
 use super::replay::{AttemptBody, CallerBody, Progress};
 use crate::answer::{PROXY_STATUS, REQUEST_ID};
@@ -66,7 +66,7 @@ pub(super) struct RelayLimits {
 
 /// An answer's body on its way.
 struct Relay {
-    incoming: Incoming,
+    incoming: UpstreamBody,
     lease: Option<Lease<AttemptBody>>,
     request_body: CallerBody,
     /// Taken when the body has ended; dropped with the body when the caller goes away before.

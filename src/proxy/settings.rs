@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 pub use crate::header::Forwarded;
 use crate::name::Name;
 use crate::route::Match;
+pub use crate::token::{HeaderValueSource, Replay};
 use crate::upstream::Endpoint;
 
 /// `[named_credentials.NAME]` as resolved.
@@ -33,7 +34,7 @@ pub struct NamedCredential {
     /// Whether the credential is attached.
     pub generate_authorization_header: bool,
     /// Fields added, replacing those of the same name.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(HeaderName, HeaderValueSource)>,
     /// Fields removed from the caller's request.
     pub remove_headers: Vec<HeaderName>,
     /// Whether the caller's `Cookie` travels on.
@@ -57,19 +58,6 @@ pub enum HostHeader {
     Caller,
     /// This text.
     Text(HeaderValue),
-}
-
-/// `replay`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
-    /// After a 401 any method, after every other listed code idempotent methods.
-    Unset,
-    /// Any method for all.
-    Always,
-    /// Idempotent methods for all.
-    Idempotent,
-    /// Renew only.
-    Never,
 }
 
 /// `timeouts`

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use crate::answer::{Detail, Failure};
 use crate::connect::ConnectError;
 use crate::server::Connection;
-use crate::token::{MintFailure, MintFailureKind};
+use crate::token::{CellUnavailable, MintFailure, MintFailureKind};
 use crate::upstream::{CheckoutError, SendError};
 
 /// An exchange ends here with an answer of our own.
@@ -43,12 +43,34 @@ pub(super) fn mint(failure: &MintFailure) -> Stop {
     Stop { failure: kind, detail: Detail { text: Some(failure.cause.clone()), retry_after, allow: None } }
 }
 
+/// A formula gives nothing that could be sent; `problem` holds no value and no name of a secret.
+pub(super) fn formula(what: &str, problem: &str) -> Stop {
+    Stop::with(Failure::FormulaFailed, format!("{what}: {problem}"))
+}
+
+/// The tokens for this exchange have no place.
+pub(super) fn cell(problem: &CellUnavailable) -> Stop {
+    let retry_after = match problem {
+        CellUnavailable::Formula(error) => return formula("scope or audience", &error.to_string()),
+        CellUnavailable::TooManyValues { retry_after } => *retry_after,
+        CellUnavailable::Ended => Duration::from_secs(1),
+    };
+    let detail = Detail { text: Some(problem.to_string()), retry_after: Some(retry_after), allow: None };
+    Stop { failure: Failure::OverCapacity, detail }
+}
+
 /// No connection to the upstream could be had. What went wrong in detail is for the operator's log alone.
 pub(super) fn checkout(error: &CheckoutError) -> Stop {
     tracing::debug!(%error, cause = error_chain(error), "no upstream connection");
     Stop::new(match error {
         CheckoutError::Connect(ConnectError::Dns(_)) => Failure::UpstreamDns,
-        CheckoutError::Connect(ConnectError::Refused(_)) => Failure::UpstreamUnreachable,
+        CheckoutError::Connect(
+            ConnectError::Refused(_)
+            | ConnectError::ProxyUnreached(_)
+            | ConnectError::Proxy { .. }
+            | ConnectError::ProxyAnswer(_)
+            | ConnectError::ProxySpoke,
+        ) => Failure::UpstreamUnreachable,
         CheckoutError::Connect(ConnectError::Tls(_)) => Failure::UpstreamTls,
         CheckoutError::Connect(ConnectError::Timeout) => Failure::UpstreamConnectTimeout,
         CheckoutError::Handshake(_) => Failure::UpstreamProtocol,

@@ -1,22 +1,27 @@
 //! Reads a token endpoint's answer: tolerantly where servers differ without harm, strictly where a token would be
 //! unsafe to use. RFC 6749 5.1 and 5.2, and what is found in the wild.
 //!
-//! The result is a judgement; the bytes of the answer end here. What a server says in its own words is kept for the
-//! operator only if nothing secret is in it.
+//! The result is a judgement; the bytes of the answer end here. `document` is the body as a tree, `complaint` what a
+//! server says in its own words, kept for the operator only if nothing secret is in it.
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
-use oauth2::url::form_urlencoded;
-use serde::Deserialize;
-use serde_json::Value;
 
+use self::complaint::Censor;
+pub(super) use self::complaint::printable;
+pub(super) use self::document::Node;
+use self::document::Repeated;
+use super::ResponseRules;
 use super::backoff::Pace;
 use super::failure::{Concerns, MintError, MintFailureKind};
 use super::lifetime;
 use crate::secret::Secret;
+
+mod complaint;
+mod document;
 
 /// Codes that mean the same at any status: asking again will not help.
 const PERMANENT: [&str; 8] = [
@@ -39,80 +44,63 @@ pub(super) struct Answer {
     pub(super) access_token: Secret,
     /// As written; none: missing, null or empty.
     pub(super) token_type: Option<String>,
-    /// Whole seconds; none: not usable.
+    /// Whole seconds from now; none: not usable.
     pub(super) expires_in: Option<u64>,
-    /// None: missing or empty.
+    /// What stands beside the token as `scope`; none: missing or empty.
     pub(super) scope: Option<String>,
-}
-
-/// The members that are looked at. A repeated one is an error: two tokens in one answer are none.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Members {
-    access_token: Option<Value>,
-    token_type: Option<Value>,
-    expires_in: Option<Value>,
-    scope: Option<Value>,
-    error: Option<Value>,
-    error_description: Option<Value>,
-    #[serde(rename = "ErrorCode")]
-    apigee_code: Option<Value>,
-    #[serde(rename = "Error")]
-    apigee_description: Option<Value>,
-    fault: Option<Value>,
+    /// What stands beside the token as `refresh_token`. Of use to the flow of that name alone.
+    pub(super) refresh_token: Option<Secret>,
 }
 
 /// What kind of body it is.
 enum Shape {
-    Members(Box<Members>),
-    /// JSON, but not an object with the members above.
-    OtherJson,
+    /// JSON or a form.
+    Document(Node),
     /// Nothing at all: a form of no fields.
     Empty,
+    /// Prose, markup, anything.
     Opaque,
 }
 
 /// Judges `answer`. `secrets` are texts that must not be repeated to anybody.
-pub(super) fn judge(
-    answer: &Response<Bytes>,
-    accept_token_types: &[String],
-    secrets: &[Secret],
-) -> Result<Answer, MintError> {
+///
+/// An error code where the rules say one stands is an error at any status, even beside a token; what counts as a code
+/// is said at [`complaint::code`].
+pub(super) fn judge(answer: &Response<Bytes>, rules: &ResponseRules, secrets: &[Secret]) -> Result<Answer, MintError> {
     let status = answer.status();
     if status.is_redirection() {
         return Err(MintError::unusable(format!("status {}: a redirect is not followed", status.as_u16())));
     }
     let shape = shape(answer.headers(), answer.body());
-    if let Shape::Members(members) = &shape
-        && let Some(code) = members.code()
-    {
-        return Err(named_error(status, answer.headers(), &code, members, secrets));
+    let document = match &shape {
+        Shape::Document(document) => Some(document),
+        Shape::Empty | Shape::Opaque => None,
+    };
+    let censor = Censor::new(document, rules, secrets);
+    let code = document.map_or(Ok(None), |document| complaint::code(document, &rules.error));
+    if let Ok(Some(code)) = &code {
+        return Err(named_error(status, answer.headers(), code, &censor));
     }
     if !status.is_success() {
-        return Err(bare_status(status, answer.headers(), &shape));
+        return Err(bare_status(status, answer.headers(), &shape, &censor));
     }
-    match shape {
-        Shape::Members(members) => members.token(accept_token_types),
-        Shape::OtherJson | Shape::Empty | Shape::Opaque => {
-            Err(MintError::unusable("the answer is not a JSON object with each member once"))
-        }
+    code.map_err(repeated)?;
+    match document {
+        Some(document) => token(document, rules, &censor),
+        None => Err(MintError::unusable("the answer is neither JSON nor a form")),
     }
 }
 
 fn shape(headers: &HeaderMap, body: &[u8]) -> Shape {
-    let text = body.trim_ascii();
+    // RFC 8259 8.1 forbids the mark to senders and lets readers ignore it.
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
     if text.is_empty() {
         return Shape::Empty;
     }
-    if let Ok(members) = serde_json::from_slice::<Members>(text)
-        && text.starts_with(b"{")
-    {
-        return Shape::Members(Box::new(members));
+    if let Some(document) = Node::from_json(text) {
+        return Shape::Document(document);
     }
-    if serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok() {
-        return Shape::OtherJson;
-    }
-    if is_form(headers, text) { Shape::Members(Box::new(Members::from_form(text))) } else { Shape::Opaque }
+    if is_form(headers, text) { Shape::Document(Node::from_form(text)) } else { Shape::Opaque }
 }
 
 /// Declared as a form, or `name=value` pairs without the white space and brackets of prose and markup.
@@ -128,95 +116,83 @@ fn is_form(headers: &HeaderMap, text: &[u8]) -> bool {
     declared || looks_so(text)
 }
 
-impl Members {
-    fn from_form(text: &[u8]) -> Self {
-        let mut members = Self::default();
-        for (name, value) in form_urlencoded::parse(text) {
-            let member = match &*name {
-                "access_token" => &mut members.access_token,
-                "token_type" => &mut members.token_type,
-                "expires_in" => &mut members.expires_in,
-                "scope" => &mut members.scope,
-                "error" => &mut members.error,
-                "error_description" => &mut members.error_description,
-                _ => continue,
-            };
-            // A repeated field becomes something that no reading accepts.
-            *member = Some(if member.is_some() { Value::Bool(false) } else { Value::from(&*value) });
-        }
-        members
+fn token(document: &Node, rules: &ResponseRules, censor: &Censor<'_>) -> Result<Answer, MintError> {
+    let at = |pointer: &str| document.at(pointer).map_err(repeated);
+    let beside = |name: &str| beside(document, rules, name).map_err(repeated);
+    let access_token = match at(&rules.token)? {
+        Some(node) => field_text(node.text().ok_or_else(|| MintError::unusable("the access token is not a text"))?)?,
+        None => return Err(no_token(document, rules, censor)),
+    };
+    let token_type = match at(&rules.token_type)? {
+        Some(node) => node.text().ok_or_else(|| MintError::unusable("the token type is not a text"))?,
+        None => "",
+    };
+    if !rules.accept_token_types.iter().any(|accepted| accepted.eq_ignore_ascii_case(token_type)) {
+        let error = MintError::unusable("the token type is not in accept_token_types");
+        return Err(with_words(error, censor.phrase(token_type).map(|shown| format!("token_type: {shown}"))));
     }
+    let expires_in = at(&rules.expires_in)?.and_then(Node::scalar);
+    let scope = match beside("scope")? {
+        Some(Node::List(list)) => list.iter().filter_map(Node::text).collect::<Vec<_>>().join(" "),
+        Some(node) => node.text().unwrap_or_default().to_owned(),
+        None => String::new(),
+    };
+    let refresh_token = beside("refresh_token")?.and_then(refresh_token);
+    Ok(Answer {
+        access_token,
+        token_type: Some(token_type.to_owned()).filter(|text| !text.is_empty()),
+        expires_in: lifetime::read(expires_in, rules.expires_unit, SystemTime::now()),
+        scope: Some(scope).filter(|text| !text.trim().is_empty()),
+        refresh_token,
+    })
+}
 
-    /// The error code, wherever this server puts it; Reddit's is a number.
-    fn code(&self) -> Option<String> {
-        let fault = self.fault.as_ref().and_then(|fault| fault.pointer("/detail/errorcode"));
-        [self.error.as_ref(), self.apigee_code.as_ref(), fault].into_iter().flatten().find_map(|code| match code {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Object(object) => Some(
-                ["code", "status", "type"]
-                    .iter()
-                    .find_map(|name| object.get(*name)?.as_str())
-                    .unwrap_or("an error object")
-                    .to_owned(),
-            ),
-            Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) => None,
-        })
-    }
+/// What stands beside the place of the token.
+fn beside<'d>(document: &'d Node, rules: &ResponseRules, name: &str) -> Result<Option<&'d Node>, Repeated> {
+    let parent = rules.token.rsplit_once('/').map_or("", |(parent, _)| parent);
+    document.at(&format!("{parent}/{name}"))
+}
 
-    fn description(&self) -> Option<&str> {
-        let fault = self.fault.as_ref().and_then(|fault| fault.pointer("/faultstring"));
-        [self.error_description.as_ref(), self.apigee_description.as_ref(), fault]
-            .into_iter()
-            .flatten()
-            .find_map(Value::as_str)
-    }
+fn refresh_token(node: &Node) -> Option<Secret> {
+    node.text().filter(|text| !text.is_empty()).map(|text| Secret::new(text.to_owned()))
+}
 
-    fn token(self, accept_token_types: &[String]) -> Result<Answer, MintError> {
-        let access_token = match self.access_token {
-            Some(Value::String(text)) => Secret::new(text),
-            Some(_) => return Err(MintError::unusable("the access token is not a text")),
-            None => return Err(MintError::unusable("the answer holds no access token")),
-        };
-        let token = access_token.expose();
-        if token.is_empty() {
-            return Err(MintError::unusable("the access token is empty"));
-        }
-        // RFC 6750 2.1 allows less; servers use more. What a field value cannot carry safely is the line.
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(MintError::unusable("the access token holds bytes that a header cannot carry"));
-        }
-        let token_type = match self.token_type {
-            None => String::new(),
-            Some(Value::String(text)) => text,
-            Some(_) => return Err(MintError::unusable("the token type is not a text")),
-        };
-        if !accept_token_types.iter().any(|accepted| accepted.eq_ignore_ascii_case(&token_type)) {
-            return Err(MintError::unusable("the token type is not in accept_token_types")
-                .with_detail(format!("token_type: {}", printable(&token_type, 40))));
-        }
-        let scope = match self.scope {
-            Some(Value::String(text)) => text,
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-            Some(_) | None => String::new(),
-        };
-        Ok(Answer {
-            expires_in: lifetime::read(self.expires_in.as_ref()),
-            token_type: Some(token_type).filter(|text| !text.is_empty()),
-            scope: Some(scope).filter(|text| !text.trim().is_empty()),
-            access_token,
-        })
+/// The refresh token of a success whose access token cannot be used: the server has replaced the old one all the same.
+pub(super) fn rotated(answer: &Response<Bytes>, rules: &ResponseRules) -> Option<Secret> {
+    let Shape::Document(document) = shape(answer.headers(), answer.body()) else { return None };
+    if !answer.status().is_success() || complaint::code(&document, &rules.error) != Ok(None) {
+        return None;
     }
+    beside(&document, rules, "refresh_token").ok()?.and_then(refresh_token)
+}
+
+/// A token that a field value can carry.
+fn field_text(token: &str) -> Result<Secret, MintError> {
+    if token.is_empty() {
+        return Err(MintError::unusable("the access token is empty"));
+    }
+    // RFC 6750 2.1 allows less; servers use more. What a field value cannot carry safely is the line.
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(MintError::unusable("the access token holds bytes that a header cannot carry"));
+    }
+    Ok(Secret::new(token.to_owned()))
+}
+
+/// A success without a token, with whatever hints at the reason.
+fn no_token(document: &Node, rules: &ResponseRules, censor: &Censor<'_>) -> MintError {
+    let error = MintError::unusable("the answer holds no access token");
+    if rules.token == ResponseRules::default().token && document.text_at("/id_token").is_some() {
+        return error.with_detail("there is an id_token; if that is what is meant, set response.token = \"/id_token\"");
+    }
+    with_words(error, censor.sentence(None))
+}
+
+fn repeated(_: Repeated) -> MintError {
+    MintError::unusable("the answer holds a member more than once")
 }
 
 /// An answer that names an error.
-fn named_error(
-    status: StatusCode,
-    headers: &HeaderMap,
-    code: &str,
-    members: &Members,
-    secrets: &[Secret],
-) -> MintError {
+fn named_error(status: StatusCode, headers: &HeaderMap, code: &str, censor: &Censor<'_>) -> MintError {
     let (kind, pace) = if TRANSIENT.contains(&code) {
         (MintFailureKind::Unavailable, Pace::Transient)
     } else if PERMANENT.contains(&code) {
@@ -228,28 +204,20 @@ fn named_error(
     } else {
         (MintFailureKind::Unusable, Pace::Transient)
     };
-    let is_word = |text: &str| {
-        text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-    };
-    let telltale = |text: &str| members.access_token.is_some() || secrets.iter().any(|secret| repeats(text, secret));
-    let cause = if is_word(code) && !telltale(code) {
-        code.to_owned()
-    } else {
-        format!("status {} with an error code that is not a word", status.as_u16())
-    };
+    let word = censor.word(code);
+    let cause =
+        word.map_or_else(|| format!("status {} with an error code that is not a word", status.as_u16()), str::to_owned);
     let mut error = MintError::new(kind, pace, cause);
     error.retry_after = retry_after(headers);
     if ABOUT_THE_REQUEST.contains(&code) {
         error.concerns = Concerns::Request;
     }
-    match members.description() {
-        Some(text) if !telltale(text) => error.with_detail(printable(text, 300)),
-        Some(_) | None => error,
-    }
+    // Some servers put the sentence where the code belongs.
+    with_words(error, censor.sentence(Some(code).filter(|_| word.is_none())))
 }
 
-/// An answer that is no success and names no error.
-fn bare_status(status: StatusCode, headers: &HeaderMap, shape: &Shape) -> MintError {
+/// An answer that is no success and names no error where the rules say one stands.
+fn bare_status(status: StatusCode, headers: &HeaderMap, shape: &Shape, censor: &Censor<'_>) -> MintError {
     let markup = matches!(shape, Shape::Opaque);
     let (kind, pace) = if is_transient(status) || (status.is_client_error() && markup) {
         // A 4xx in prose or HTML is a firewall's or a balancer's, not the authorization server's.
@@ -259,9 +227,24 @@ fn bare_status(status: StatusCode, headers: &HeaderMap, shape: &Shape) -> MintEr
     } else {
         (MintFailureKind::Unusable, Pace::Transient)
     };
-    let mut error = MintError::new(kind, pace, format!("status {}", status.as_u16()));
+    let code = match shape {
+        Shape::Document(document) => complaint::usual_code(document),
+        Shape::Empty | Shape::Opaque => None,
+    };
+    let cause = match code.as_deref().and_then(|code| censor.word(code)) {
+        Some(code) => format!("status {}, code {code}", status.as_u16()),
+        None => format!("status {}", status.as_u16()),
+    };
+    let mut error = MintError::new(kind, pace, cause);
     error.retry_after = retry_after(headers);
-    error
+    with_words(error, censor.sentence(None))
+}
+
+fn with_words(error: MintError, words: Option<String>) -> MintError {
+    match words {
+        Some(words) => error.with_detail(words),
+        None => error,
+    }
 }
 
 fn is_transient(status: StatusCode) -> bool {
@@ -276,18 +259,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
-}
-
-/// Whether `text` shows eight or more characters of `secret` in a row, or all of a shorter one.
-fn repeats(text: &str, secret: &Secret) -> bool {
-    let secret = secret.expose().as_bytes();
-    let length = secret.len().min(8);
-    length > 0 && secret.windows(length).any(|part| text.as_bytes().windows(length).any(|shown| shown == part))
-}
-
-/// Foreign text made fit for a terminal and a log line: ASCII, bounded.
-fn printable(text: &str, most: usize) -> String {
-    text.chars().take(most).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Backoff {
         self.last.as_ref().map(|(kind, cause)| MintFailure { kind: *kind, cause: cause.clone(), retry_after: left })
     }
 
-    /// A mint succeeded, or the operator changed the secret: begin afresh.
+    /// A mint succeeded: begin afresh.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

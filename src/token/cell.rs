@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::{HeaderMap, HeaderValue, Method};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -17,9 +18,11 @@ use tokio::time::Instant;
 use super::access_token::Token;
 use super::allowance::Allowance;
 use super::backoff::Backoff;
+use super::dpop::Dpop;
 use super::failure::{Concerns, MintFailure, MintFailureKind};
 use super::source::Source;
 use super::watchers::Watchers;
+use crate::sign::SignError;
 
 /// Most callers that may wait for one token.
 const MOST_WAITING: usize = 4096;
@@ -73,6 +76,8 @@ pub(super) struct Shared {
     /// How to mint; replaced when the configuration is, while the cell lives on.
     source: ArcSwap<Source>,
     waiting: AtomicUsize,
+    /// Lives as long as the cell: a token is worth nothing without the key that it is bound to.
+    dpop: Option<Arc<Dpop>>,
     pub(super) watchers: Watchers,
 }
 
@@ -81,6 +86,10 @@ struct Renewing {
     allowance: Allowance,
     /// The rejected token while its successor is being minted; live again if that fails.
     held: Option<Arc<Token>>,
+    /// Whether holding it back was taken from the allowance.
+    charged: bool,
+    /// Whether a mint is underway.
+    minting: bool,
 }
 
 /// What was done about a rejected token.
@@ -177,20 +186,55 @@ impl Cell {
         self.shared.renewal.lock().allowance.accepted(token.id());
     }
 
+    /// The key that its tokens are bound to, where they are (RFC 9449).
+    #[must_use]
+    pub fn dpop(&self) -> Option<&Arc<Dpop>> {
+        self.shared.dpop.as_ref()
+    }
+
+    /// A fresh proof of possession for one request with `token` (RFC 9449 4.2, 7.1); none where tokens are not bound to
+    /// a key. `origin` and `path` as for [`Dpop::proof`].
+    pub fn proof(
+        &self,
+        token: &Token,
+        method: &Method,
+        origin: &str,
+        path: &str,
+    ) -> Option<Result<HeaderValue, SignError>> {
+        let dpop = self.shared.dpop.as_ref()?;
+        Some(dpop.proof(method, origin, path, Some(token.value().expose())))
+    }
+
+    /// Keeps the nonce that an answer of `origin` asks for (RFC 9449 8.2). Whether it is another one than before.
+    pub fn note_nonce(&self, origin: &str, headers: &HeaderMap) -> bool {
+        self.shared.dpop.as_ref().is_some_and(|dpop| dpop.note(origin, headers))
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }
 
 impl Shared {
-    pub(super) fn new(source: Source, client_backoff: Arc<Mutex<Backoff>>, watchers: Watchers) -> Self {
+    pub(super) fn new(
+        source: Source,
+        client_backoff: Arc<Mutex<Backoff>>,
+        dpop: Option<Arc<Dpop>>,
+        watchers: Watchers,
+    ) -> Self {
         Self {
             live: ArcSwapOption::empty(),
-            renewal: Mutex::new(Renewing { allowance: Allowance::new(Instant::now()), held: None }),
+            renewal: Mutex::new(Renewing {
+                allowance: Allowance::new(Instant::now()),
+                held: None,
+                charged: false,
+                minting: false,
+            }),
             backoff: Mutex::new(Backoff::default()),
             client_backoff,
             source: ArcSwap::from_pointee(source),
             waiting: AtomicUsize::new(0),
+            dpop,
             watchers,
         }
     }
@@ -227,6 +271,14 @@ impl Shared {
         if live.id() != rejected.id() {
             return Rejection::Late(live);
         }
+        // A mint underway costs no further one: it is the renewal. Where a new token ends the old one (Zoom), every
+        // renewal ahead looks like this to those who still hold the old token when the endpoint has issued the new.
+        if renewing.minting {
+            renewing.held = Some(live);
+            renewing.charged = false;
+            self.live.store(None);
+            return Rejection::Held;
+        }
         // With a back-off running nothing could replace it, and for others it may be good.
         if let Some(failure) = self.blocked(now) {
             return Rejection::Blocked(failure);
@@ -237,8 +289,14 @@ impl Shared {
             return Rejection::Exhausted(retry_after);
         }
         renewing.held = Some(live);
+        renewing.charged = true;
         self.live.store(None);
         Rejection::Held
+    }
+
+    /// A mint begins; it ends with [`install`](Self::install) or [`restore`](Self::restore).
+    pub(super) fn begin(&self) {
+        self.renewal.lock().minting = true;
     }
 
     pub(super) fn due(&self) -> Due {
@@ -255,6 +313,7 @@ impl Shared {
         self.backoff.lock().clear();
         let now = Instant::now();
         let mut renewing = self.renewal.lock();
+        renewing.minting = false;
         let held = renewing.held.take();
         let predecessor = held.clone().or_else(|| self.live.load_full());
         let token = Arc::new(make(predecessor.as_deref()));
@@ -270,8 +329,11 @@ impl Shared {
     pub(super) fn restore(&self, retry_after: Duration) -> bool {
         let now = Instant::now();
         let mut renewing = self.renewal.lock();
+        renewing.minting = false;
         if let Some(held) = renewing.held.take() {
-            renewing.allowance.give_back();
+            if renewing.charged {
+                renewing.allowance.give_back();
+            }
             self.live.store(Some(held));
         }
         let live = self.usable(now);

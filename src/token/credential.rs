@@ -1,33 +1,43 @@
-//! An external credential as the data plane sees it: which principal, which cell, how the token is attached, and which
-//! answers are rejections. Client ids and secrets stay with the minters.
+//! An external credential as the data plane sees it: which principal, which cell, how the token is attached, what goes
+//! with it, and which answers are rejections.
+//!
+//! What only a token request needs stays with the minters. A principal's named `secrets` are here: they exist for
+//! formulas alone, and header formulas of this and of every named credential that uses it are evaluated by the workers.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 
 use super::access_token::Token;
 use super::cell::Cell;
-use super::{Inject, PrincipalSettings, Settings};
+use super::varying::{CellUnavailable, Varying};
+use super::{HeaderValueSource, Inject, PrincipalSettings, RejectionRules, Settings};
+use crate::formula::{Activation, PrincipalView};
 use crate::name::Name;
+use crate::secret::Secret;
 
-/// How to authenticate, without anything secret but the live tokens.
+/// How to authenticate, without anything secret but the live tokens and what formulas put into fields.
 pub struct ExternalCredential {
     name: Name,
     inject_header: HeaderName,
-    additional_refresh_status_codes: Vec<StatusCode>,
+    headers: Vec<(HeaderName, HeaderValueSource)>,
+    rejection: RejectionRules,
     principals: Vec<Principal>,
 }
 
 impl ExternalCredential {
-    /// `cells` are those of the settings' principals, in their order.
-    pub(super) fn new(settings: &Settings, cells: Vec<Arc<Cell>>) -> Self {
-        let principals = settings.principals.iter().zip(cells);
+    /// `tokens` are those of the settings' principals, in their order.
+    pub(super) fn new(settings: &Settings, tokens: Vec<Tokens>) -> Self {
+        let principals = settings.principals.iter().zip(tokens);
         Self {
             name: settings.name.clone(),
             inject_header: settings.inject.header.clone(),
-            additional_refresh_status_codes: settings.additional_refresh_status_codes.clone(),
-            principals: principals.map(|(principal, cell)| Principal::new(principal, &settings.inject, cell)).collect(),
+            headers: settings.headers.clone(),
+            rejection: settings.rejection.clone(),
+            principals: principals
+                .map(|(principal, tokens)| Principal::new(principal, &settings.inject, tokens))
+                .collect(),
         }
     }
 
@@ -43,10 +53,16 @@ impl ExternalCredential {
         &self.inject_header
     }
 
-    /// Whether an answer of this status says that the token is no longer good: 401 and the listed codes.
+    /// Further fields that go with the token, in order; each replaces a field of the same name.
     #[must_use]
-    pub fn is_rejection(&self, status: StatusCode) -> bool {
-        status == StatusCode::UNAUTHORIZED || self.additional_refresh_status_codes.contains(&status)
+    pub fn headers(&self) -> &[(HeaderName, HeaderValueSource)] {
+        &self.headers
+    }
+
+    /// Which answers say that the token is no longer good.
+    #[must_use]
+    pub fn rejection(&self) -> &RejectionRules {
+        &self.rejection
     }
 
     /// The first principal, by sequence, that admits a caller of these names.
@@ -65,11 +81,24 @@ impl ExternalCredential {
 /// One identity under an external credential.
 pub struct Principal {
     name: Name,
+    client_id: String,
+    username: Option<String>,
+    secrets: Vec<(String, Secret)>,
     callers: Option<Vec<Name>>,
-    cell: Arc<Cell>,
+    tokens: Tokens,
     scheme: Option<String>,
     /// The field value of the token attached last: made once per token, then cloned.
     prepared: ArcSwapOption<Prepared>,
+}
+
+/// Where the tokens of a principal are.
+pub(super) enum Tokens {
+    /// The flow has none.
+    None,
+    /// In one cell.
+    Fixed(Arc<Cell>),
+    /// In one cell for each outcome of the formulas in scope and audience.
+    Varying(Arc<Varying>),
 }
 
 struct Prepared {
@@ -78,13 +107,16 @@ struct Prepared {
 }
 
 impl Principal {
-    fn new(settings: &PrincipalSettings, inject: &Inject, cell: Arc<Cell>) -> Self {
+    fn new(settings: &PrincipalSettings, inject: &Inject, tokens: Tokens) -> Self {
         // The configuration refuses other bytes; filtered here as well, so that no field value can fail to be made.
         let graphic = |scheme: &String| scheme.chars().filter(char::is_ascii_graphic).collect::<String>();
         Self {
             name: settings.name.clone(),
+            client_id: settings.client_id.clone(),
+            username: settings.username.clone(),
+            secrets: settings.secrets.clone(),
             callers: settings.callers.clone(),
-            cell,
+            tokens,
             scheme: inject.scheme.as_ref().map(graphic).filter(|scheme| !scheme.is_empty()),
             prepared: ArcSwapOption::empty(),
         }
@@ -102,10 +134,59 @@ impl Principal {
         self.scheme.as_deref()
     }
 
-    /// Where its tokens are.
+    /// What formulas see of it.
     #[must_use]
-    pub fn cell(&self) -> &Arc<Cell> {
-        &self.cell
+    pub fn view(&self) -> PrincipalView<'_> {
+        PrincipalView { name: &self.name, client_id: &self.client_id, username: self.username.as_deref() }
+    }
+
+    /// Its named secrets, for formulas.
+    #[must_use]
+    pub fn secrets(&self) -> &[(String, Secret)] {
+        &self.secrets
+    }
+
+    /// Whether it depends on the exchange which cell is meant.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        matches!(self.tokens, Tokens::Varying(_))
+    }
+
+    /// Whether it depends on a secret which cell is meant.
+    #[must_use]
+    pub fn varies_with_secrets(&self) -> bool {
+        match &self.tokens {
+            Tokens::None | Tokens::Fixed(_) => false,
+            Tokens::Varying(varying) => varying.uses_secrets(),
+        }
+    }
+
+    /// Whether there is a token to attach.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        !matches!(self.tokens, Tokens::None)
+    }
+
+    /// Where its tokens are, if that is the same for every exchange.
+    #[must_use]
+    pub fn fixed_cell(&self) -> Option<&Arc<Cell>> {
+        match &self.tokens {
+            Tokens::Fixed(cell) => Some(cell),
+            Tokens::None | Tokens::Varying(_) => None,
+        }
+    }
+
+    /// Where the tokens for this exchange are; none where the flow has no token. Nothing is evaluated unless scope or
+    /// audience have formulas.
+    ///
+    /// # Errors
+    /// [`CellUnavailable`]
+    pub fn cell(&self, activation: &Activation<'_>) -> Result<Option<Arc<Cell>>, CellUnavailable> {
+        match &self.tokens {
+            Tokens::None => Ok(None),
+            Tokens::Fixed(cell) => Ok(Some(Arc::clone(cell))),
+            Tokens::Varying(varying) => varying.cell(activation).map(Some),
+        }
     }
 
     /// The value of the inject field for `token`, marked sensitive. What is sent is the configured scheme, never the

@@ -2,10 +2,13 @@
 //!
 //! Neither holds a byte of a foreign error or answer that was not looked at first.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use super::backoff::Pace;
+use crate::connect::ConnectError;
+use crate::fetch::FetchError;
 
 /// Why a mint failed, for those who wait for a token. Safe to show to a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub struct MintError {
 pub(super) enum Concerns {
     /// Every request of this client.
     Client,
-    /// This very request: what it asks for, not who asks.
+    /// This very request: what it asks for, or the grant that it brings, and not who asks.
     Request,
 }
 
@@ -58,6 +61,34 @@ impl MintError {
 
     pub(super) fn unusable(cause: impl Into<String>) -> Self {
         Self::new(MintFailureKind::Unusable, Pace::Transient, cause)
+    }
+
+    /// No answer at all. A caller hears what kind of failure it was; the operator also the causes, which name
+    /// addresses.
+    pub(super) fn unanswered(error: &FetchError) -> Self {
+        let unavailable = |pace, cause: &str| Self::new(MintFailureKind::Unavailable, pace, cause);
+        let converted = match error {
+            FetchError::Url(problem) => {
+                return Self::new(MintFailureKind::Refused, Pace::Permanent, format!("misconfigured: {problem}"));
+            }
+            FetchError::TooLarge { limit } => {
+                return Self::unusable(format!("the answer is longer than {limit} bytes"));
+            }
+            FetchError::Connect(ConnectError::Timeout) => unavailable(Pace::Unreached, "timed out"),
+            FetchError::Connect(
+                error @ (ConnectError::Dns(_) | ConnectError::Refused(_) | ConnectError::ProxyUnreached(_)),
+            ) => unavailable(Pace::Unreached, &error.to_string()),
+            FetchError::Connect(
+                error @ (ConnectError::Tls(_)
+                | ConnectError::Proxy { .. }
+                | ConnectError::ProxyAnswer(_)
+                | ConnectError::ProxySpoke),
+            ) => unavailable(Pace::Transient, &error.to_string()),
+            FetchError::Http(_) => unavailable(Pace::Transient, "the exchange broke off"),
+            FetchError::Timeout => unavailable(Pace::Transient, "timed out"),
+        };
+        let causes = causes(error, &converted.cause);
+        if causes.is_empty() { converted } else { converted.with_detail(causes) }
     }
 
     pub(super) fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -92,6 +123,20 @@ impl MintError {
     }
 }
 
+/// The texts of all causes below `error`, outermost first, none twice in a row and not `told` again.
+fn causes(error: &dyn std::error::Error, told: &str) -> String {
+    let mut texts = Vec::new();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        let text = current.to_string();
+        if texts.last() != Some(&text) && text != told {
+            texts.push(text);
+        }
+        cause = current.source();
+    }
+    texts.join(": ")
+}
+
 impl fmt::Display for MintError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = match self.kind {
@@ -107,4 +152,42 @@ impl fmt::Display for MintError {
     }
 }
 
-impl std::error::Error for MintError {}
+impl Error for MintError {}
+
+impl MintError {
+    /// Asking again will not help: something is written that cannot be sent.
+    pub(super) fn misconfigured(problem: &str) -> Self {
+        Self::new(MintFailureKind::Refused, Pace::Permanent, format!("misconfigured: {problem}"))
+    }
+
+    /// The time for the whole token request is over.
+    pub(super) fn timed_out() -> Self {
+        Self::new(MintFailureKind::Unavailable, Pace::Transient, "timed out")
+    }
+}
+
+/// The texts of an error and of all causes below it, outermost first.
+pub(super) fn told(error: &(dyn Error + 'static)) -> String {
+    let mut texts = Vec::new();
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        let text = current.to_string();
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+        cause = current.source();
+    }
+    texts.join(": ")
+}
+
+#[cfg(test)]
+impl MintError {
+    /// For the tests of other rooms.
+    pub(crate) fn sample(cause: &str, detail: Option<&str>) -> Self {
+        let error = Self::new(MintFailureKind::Refused, Pace::Permanent, cause);
+        match detail {
+            Some(detail) => error.with_detail(detail),
+            None => error,
+        }
+    }
+}

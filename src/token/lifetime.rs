@@ -3,11 +3,11 @@
 //! Pure: no clock, no randomness of its own. Members are read as they are found in the wild (number, float, string),
 //! although RFC 6749 5.1 knows only a number.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::{LifetimeRules, RenewAhead};
+use super::{ExpiryUnit, LifetimeRules, RenewAhead};
 
 /// Nothing is believed to live longer, whatever the configuration says: keeps clock arithmetic from overflowing.
 const CEILING: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -19,6 +19,18 @@ pub struct Lifetime {
     pub span: Duration,
     /// Who says so.
     pub origin: Origin,
+}
+
+impl Lifetime {
+    /// Of what no server gave and no server takes back: a fixed token, a password. A century: no process sees its end.
+    pub(super) const ENDLESS: Self =
+        Self { span: Duration::from_secs(100 * 365 * 24 * 60 * 60), origin: Origin::Endpoint };
+
+    /// Whether it is not expected to end.
+    #[must_use]
+    pub fn is_endless(self) -> bool {
+        self == Self::ENDLESS
+    }
 }
 
 /// Who named a lifetime.
@@ -41,17 +53,64 @@ pub(super) struct Lines {
     pub(super) unusable: Duration,
 }
 
-/// Reads `expires_in` as seconds. `None`: missing, null, zero, negative, not finite, or not a number at all.
-pub(super) fn read(expires_in: Option<&Value>) -> Option<u64> {
-    let seconds = match expires_in? {
+/// Reads a lifetime as whole seconds from `now`. `None`: missing, null, zero, negative, not finite, in the past, or not
+/// what `unit` says at all; `default_lifetime` counts then.
+///
+/// Points in time are compared with our own clock: an answer's `Date` may be as old as a cache on the way.
+pub(super) fn read(stated: Option<&Value>, unit: ExpiryUnit, now: SystemTime) -> Option<u64> {
+    let stated = stated?;
+    let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let left = |end: Duration| end.saturating_sub(since_1970).as_secs();
+    let seconds = match unit {
+        ExpiryUnit::Seconds => number(stated)?,
+        ExpiryUnit::Milliseconds => number(stated)? / 1000,
+        ExpiryUnit::Epoch => left(Duration::from_secs(number(stated)?)),
+        ExpiryUnit::EpochMilliseconds => left(Duration::from_millis(number(stated)?)),
+        ExpiryUnit::Rfc3339 => left(date_time(stated.as_str()?)?.duration_since(UNIX_EPOCH).ok()?),
+    };
+    Some(seconds).filter(|seconds| *seconds > 0)
+}
+
+/// A number that is not negative, also as a float or a text.
+fn number(value: &Value) -> Option<u64> {
+    match value {
         Value::Number(number) => number.as_u64().or_else(|| number.as_f64().and_then(whole_seconds)),
         Value::String(text) => {
             let text = text.trim();
             text.parse().ok().or_else(|| text.parse().ok().and_then(whole_seconds))
         }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    seconds.filter(|seconds| *seconds > 0)
+    }
+}
+
+/// A date and time with an offset (RFC 3339 5.6). Without one it would be a guess, and is nothing.
+fn date_time(text: &str) -> Option<SystemTime> {
+    let text = text.trim().to_ascii_uppercase();
+    if let Some(local) = text.strip_suffix('Z') {
+        return universal(local);
+    }
+    let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let (sign, offset) = offset.split_at_checked(1)?;
+    let (hours, minutes) = offset.split_once(':')?;
+    let offset = two_digits(hours, 23)? * 3600 + two_digits(minutes, 59)? * 60;
+    let local = universal(local)?;
+    match sign {
+        "+" => local.checked_sub(Duration::from_secs(offset)),
+        "-" => local.checked_add(Duration::from_secs(offset)),
+        _ => None,
+    }
+}
+
+/// `local` read as if it were in UTC. A space in place of the `T` is what the RFC itself suggests to people.
+fn universal(local: &str) -> Option<SystemTime> {
+    let (date, rest) = local.split_at_checked(10)?;
+    let time = rest.strip_prefix(['T', ' '])?;
+    humantime::parse_rfc3339(&format!("{date}T{time}Z")).ok()
+}
+
+fn two_digits(text: &str, most: u64) -> Option<u64> {
+    let is_digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| is_digits && *number <= most)
 }
 
 /// The floor of a float; what is too large for an integer becomes the largest, to be cut by `max_lifetime`.
@@ -103,9 +162,9 @@ impl Lifetime {
 #[cfg(test)]
 mod tests {
     use super::{Lifetime, Lines, Origin, read};
-    use crate::token::{LifetimeRules, RenewAhead};
+    use crate::token::{ExpiryUnit, LifetimeRules, RenewAhead};
     use serde_json::{Value, json};
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     const S: Duration = Duration::from_secs(1);
 
@@ -141,9 +200,49 @@ mod tests {
             (json!([3599]), None),
             (json!({"seconds": 3599}), None),
         ] {
-            assert_eq!(read(Some(&value)), seconds, "{value}");
+            assert_eq!(read(Some(&value), ExpiryUnit::Seconds, SystemTime::now()), seconds, "{value}");
         }
-        assert_eq!(read(None::<&Value>), None);
+        assert_eq!(read(None::<&Value>, ExpiryUnit::Seconds, SystemTime::now()), None);
+    }
+
+    #[test]
+    fn other_units_and_points_in_time_become_seconds_from_now() {
+        use ExpiryUnit::{Epoch, EpochMilliseconds, Milliseconds, Rfc3339};
+        // 2023-11-14T22:13:20Z and a half.
+        let now = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
+        for (unit, value, seconds) in [
+            (Milliseconds, json!(3_599_999), Some(3599)),
+            (Milliseconds, json!("3600000"), Some(3600)),
+            (Milliseconds, json!(999), None),
+            (Epoch, json!(1_700_003_600), Some(3599)),
+            (Epoch, json!("1700003600.9"), Some(3599)),
+            (Epoch, json!(u64::MAX), Some(u64::MAX - 1_700_000_001)),
+            (Epoch, json!(1_700_000_000), None),
+            (Epoch, json!(3600), None),
+            (Epoch, json!("2023-11-14T22:13:20Z"), None),
+            (EpochMilliseconds, json!(1_700_003_600_500_u64), Some(3600)),
+            (EpochMilliseconds, json!(1_700_003_600), None),
+            (Rfc3339, json!("2023-11-14T23:13:20Z"), Some(3599)),
+            (Rfc3339, json!("2023-11-14t23:13:20.5z"), Some(3600)),
+            (Rfc3339, json!("2023-11-14 23:13:20.500+00:00"), Some(3600)),
+            (Rfc3339, json!("2023-11-15T01:13:21+02:00"), Some(3600)),
+            (Rfc3339, json!("2023-11-14T17:43:21-05:30"), Some(3600)),
+            (Rfc3339, json!("2023-11-14T22:13:20Z"), None),
+            (Rfc3339, json!("1969-12-31T23:59:59Z"), None),
+            (Rfc3339, json!("1970-01-01T00:00:00+02:00"), None),
+            (Rfc3339, json!("2023-11-14T23:13:20"), None),
+            (Rfc3339, json!("2023-11-14T23:13:20+0200"), None),
+            (Rfc3339, json!("2023-11-14T23:13:20+24:00"), None),
+            (Rfc3339, json!("2023-11-14T23:13:20+02:60"), None),
+            (Rfc3339, json!("2023-11-14T23:13:20*02:00"), None),
+            (Rfc3339, json!("2023-11-14"), None),
+            (Rfc3339, json!("2023-11-14é23:13:20Z"), None),
+            (Rfc3339, json!("ééé"), None),
+            (Rfc3339, json!(""), None),
+            (Rfc3339, json!(1_700_003_600), None),
+        ] {
+            assert_eq!(read(Some(&value), unit, now), seconds, "{unit:?} {value}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What one successful call of the token endpoint brought. A refresh token is not among it: with client credentials
-//! there is no use for one (RFC 6749 4.4.3), so it is never kept.
+//! What one successful call of the token endpoint brought. A refresh token is not among it: it stays with `refresh`,
+//! and where the grant is another there is no use for one (RFC 6749 4.4.3), so it is never kept.
 
 use std::fmt;
 

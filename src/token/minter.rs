@@ -10,15 +10,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::access_token::Token;
 use super::backoff::{self, Pace};
 use super::cell::{Due, Outcome, Shared};
 use super::failure::{MintError, MintFailure, MintFailureKind};
-use super::lifetime::Origin;
+use super::lifetime::{Lines, Origin};
 use super::minted::Minted;
-use super::source::Source;
+use super::source::{Kind, Source};
 use crate::metrics::MintOutcome;
 
 /// A mint at start happens within this time, spread so that many cells and replicas do not ask at once.
@@ -75,6 +75,7 @@ impl Minter {
 
     async fn mint(&mut self) {
         let source = self.shared.source();
+        self.shared.begin();
         let started = Instant::now();
         // A panic must not leave the cell without its minter for the rest of the process's life.
         let attempt = AssertUnwindSafe(source.mint.mint()).catch_unwind();
@@ -96,7 +97,10 @@ impl Minter {
 
     fn succeeded(&mut self, source: &Source, minted: &Minted, started: Instant, took: Duration) {
         let lifetime = minted.lifetime();
-        let lines = lifetime.lines(&source.lifetime, backoff::chance());
+        let lines = match source.kind {
+            Kind::Minted => lifetime.lines(&source.lifetime, backoff::chance()),
+            Kind::Fixed => Lines { renew_ahead: None, unusable: lifetime.span },
+        };
         let mut same = false;
         let token = self.shared.install(|predecessor| {
             let token = Token::new(minted.value().clone(), started, lifetime.span, lines, predecessor);
@@ -106,11 +110,17 @@ impl Minter {
         if same {
             token.put_off(Instant::now() + SAME_TOKEN_REST);
         }
+        let (external_credential, principal) = (&source.external_credential, &source.principal);
+        if source.kind == Kind::Fixed {
+            // No server was asked, and there is no end to count down to.
+            debug!(%external_credential, %principal, same_token = same, "the configured token is used");
+            return;
+        }
         self.shared.watchers.minted(MintOutcome::Ok, took);
         self.shared.watchers.lives_until(Some(token.end()));
         info!(
-            external_credential = %source.external_credential,
-            principal = %source.principal,
+            %external_credential,
+            %principal,
             lifetime_seconds = lifetime.span.as_secs(),
             took_ms = milliseconds(took),
             same_token = same,
@@ -147,7 +157,9 @@ impl Minter {
             backoff::chance(),
         );
         let token_left = self.shared.restore(failure.retry_after);
-        self.shared.watchers.minted(outcome(error.kind()), took);
+        if source.kind == Kind::Minted {
+            self.shared.watchers.minted(outcome(error.kind()), took);
+        }
         if !token_left {
             self.shared.watchers.lives_until(None);
         }

@@ -20,7 +20,17 @@ pub(super) struct Source {
     pub(super) external_credential: Name,
     pub(super) principal: Name,
     pub(super) mint: Box<dyn Mint>,
+    pub(super) kind: Kind,
     pub(super) lifetime: LifetimeRules,
     /// Bound on one mint.
     pub(super) patience: Duration,
+}
+
+/// What a cell's tokens are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Each is made for us or by us, and has an end.
+    Minted,
+    /// The configuration holds the only one, and it has no end: handing it out is no mint.
+    Fixed,
 }

@@ -93,6 +93,9 @@ fn shown(token: &str, show: Show) -> String {
 
 fn lifetime(minted: &Minted) -> String {
     let lifetime = minted.lifetime();
+    if lifetime.is_endless() {
+        return "does not end by itself".to_owned();
+    }
     let span = humantime::format_duration(lifetime.span);
     match lifetime.origin {
         Origin::Endpoint => span.to_string(),

@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
     pub(super) fn path(&self, node: NodeId, text: &str) -> PathBuf {
         match self.findings.tree().place(node) {
             Place::File { .. } => self.folder.join(text),
-            Place::Environment(_) | Place::Default => Path::new(text).to_owned(),
+            Place::Environment(_) | Place::Preset | Place::Default => Path::new(text).to_owned(),
         }
     }
 
@@ -96,6 +96,18 @@ impl<'a> Context<'a> {
         match field {
             Field::Missing => Some(Duration::from_secs(seconds)),
             Field::Wrong(_) | Field::Set(..) => self.positive(field),
+        }
+    }
+
+    /// Whether the user wrote this: what is laid beneath the user's own configuration cannot be left out of it.
+    pub(super) fn is_written(&self, node: NodeId) -> bool {
+        matches!(self.findings.tree().place(node), Place::File { .. } | Place::Environment(_))
+    }
+
+    /// Says that a key has no effect, where the user wrote it.
+    pub(super) fn has_no_effect(&self, node: Option<NodeId>, message: impl Into<String>, help: impl Into<String>) {
+        if let Some(node) = node.filter(|node| self.is_written(*node)) {
+            self.findings.key_error(node, message, help);
         }
     }
 

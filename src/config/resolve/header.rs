@@ -3,10 +3,13 @@
 use http::{HeaderName, HeaderValue};
 
 use super::context::Context;
+use super::formula::{self, Sight};
 use super::secret;
-use crate::config::document::HeaderEntry;
+use crate::config::document::{HeaderEntry, Value};
 use crate::config::field::Field;
 use crate::config::tree::NodeId;
+use crate::secret::Secret;
+use crate::token::HeaderValueSource;
 
 /// Fields that frame the message or belong to one hop (RFC 9110 7.6.1), and `Host`: never the configuration's.
 const OURS: [&str; 13] = [
@@ -42,27 +45,30 @@ pub(super) fn name(context: &Context<'_>, node: NodeId, text: &str) -> Option<He
     None
 }
 
-/// `headers`, without the field that carries the token, `injected`.
+/// Fields that are taken, and by what; and what to do about it.
+pub(super) type Taken<'a> = (&'a [(&'a HeaderName, &'a str)], &'a str);
+
+/// `headers`, without those that are `taken`.
 pub(super) fn fields(
     context: &Context<'_>,
     list: &Field<Vec<Field<HeaderEntry>>>,
-    injected: Option<&HeaderName>,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let mut fields: Vec<(NodeId, HeaderName, HeaderValue)> = Vec::new();
+    taken: Taken<'_>,
+    sight: Sight<'_>,
+) -> Vec<(HeaderName, HeaderValueSource)> {
+    const HELP: &str = "write { name = \"x-version\", value = \"2\" }";
+    let findings = context.findings;
+    let mut fields: Vec<(NodeId, HeaderName, HeaderValueSource)> = Vec::new();
     for (node, entry) in list.value().into_iter().flatten().filter_map(Field::get) {
-        let name =
-            context.findings.required(&entry.name, node, "name", "write { name = \"x-version\", value = \"2\" }");
-        let value =
-            context.findings.required(&entry.value, node, "value", "write { name = \"x-version\", value = \"2\" }");
-        let value = value.and_then(|(at, _)| self::value(context, at, &entry.value));
+        let name = findings.required(&entry.name, node, "name", HELP);
+        let value = findings.required(&entry.value, node, "value", HELP);
+        let value = value.and_then(|(at, written)| self::value(context, at, written, sight));
         let Some((at, name)) = name.and_then(|(at, text)| Some((at, self::name(context, at, text)?))) else { continue };
-        if injected == Some(&name) {
-            let help = "leave it out, or set generate_authorization_header = false";
-            context.findings.error(at, format!("the field `{name}` carries the token"), help);
+        if let Some((_, by)) = taken.0.iter().find(|(other, _)| **other == name) {
+            findings.error(at, format!("the field `{name}` {by}"), taken.1);
         }
         if let Some((other, ..)) = fields.iter().find(|(_, other, _)| *other == name) {
             let message = format!("the field `{name}` is set twice");
-            context.findings.conflict(at, (*other, "set here first"), message, "leave one of them out");
+            findings.conflict(at, (*other, "set here first"), message, "leave one of them out");
         }
         if let Some(value) = value {
             fields.push((at, name, value));
@@ -71,16 +77,26 @@ pub(super) fn fields(
     fields.into_iter().map(|(_, name, value)| (name, value)).collect()
 }
 
-fn value(
-    context: &Context<'_>,
-    node: NodeId,
-    field: &Field<crate::config::document::TextOrSecret>,
-) -> Option<HeaderValue> {
-    let value = secret::text_or_secret(context, field)?;
-    match HeaderValue::from_str(value.expose()) {
+fn value(context: &Context<'_>, node: NodeId, written: &Value, sight: Sight<'_>) -> Option<HeaderValueSource> {
+    let text = match written {
+        Value::Text(text) => Secret::new(text.clone()),
+        Value::Table(table) => match &table.formula {
+            Field::Missing => secret::read(context, node, table)?,
+            Field::Wrong(_) => return None,
+            Field::Set(..) if secret::Keys::from(table).is_any_there() => {
+                let help = "keep one of its keys; a formula refers to a secret as secrets.NAME";
+                context.findings.error(node, "a value is a formula or a reference to a secret, not both", help);
+                return None;
+            }
+            Field::Set(at, text) => {
+                return formula::compile(context, *at, text, sight).map(HeaderValueSource::Formula);
+            }
+        },
+    };
+    match HeaderValue::from_str(text.expose()) {
         Ok(mut header) => {
             header.set_sensitive(true);
-            Some(header)
+            Some(HeaderValueSource::Fixed(header))
         }
         Err(_) => {
             let help = "it must be one line of visible characters and spaces";

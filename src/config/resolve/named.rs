@@ -1,12 +1,14 @@
 //! `[named_credentials.NAME]`: where to call, and the callout's options.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::context::{Context, suggestion};
 use super::external::Externals;
+use super::formula::{Sight, When};
 use super::{header, matching, tls};
 use crate::config::document::{
     Document, Forwarded as WrittenForwarded, NamedCredential as Written, Replay as WrittenReplay,
@@ -19,6 +21,7 @@ use crate::config::url::{Url, path_fault};
 use crate::name::Name;
 use crate::proxy::settings::{Forwarded, HostHeader, NamedCredential, Replay, Timeouts};
 use crate::route::{HostPattern, Match};
+use crate::token::{self, ClientAuthentication, RejectionRules, Rule};
 use crate::upstream::Endpoint;
 
 /// How much of a body is kept for a replay.
@@ -60,12 +63,10 @@ impl NamedCredentials {
                 }
                 continue;
             };
-            let has_codes = externals
-                .find(external.as_str())
-                .is_some_and(|external| !external.additional_refresh_status_codes.is_empty());
-            if has_codes && named.replay == Replay::Always && admits_post(&named.matching) {
-                let message = "a POST or PATCH may be carried out twice: additional status codes cause a replay, and an \
-                               API may answer with them after it has done its work";
+            let Some(external) = externals.find(external.as_str()) else { continue };
+            if admits_post(&named.matching) && replays_any_method(&external.rejection, named.replay) {
+                let message = "a POST or PATCH may be carried out twice: additional status codes and rules cause a \
+                               replay, and an API may answer so after it has done its work";
                 let help = "remove replay = \"always\" (after a 401 any method is replayed anyway), or keep it where \
                             the API refuses before it does anything";
                 findings.key_warning(*node, message, help);
@@ -76,6 +77,12 @@ impl NamedCredentials {
     pub(super) fn into_settings(self) -> Vec<NamedCredential> {
         self.resolved.into_iter().map(|(_, settings)| settings).collect()
     }
+}
+
+/// Whether any method is sent again after an answer other than a 401. A rule's own word counts first.
+fn replays_any_method(rejection: &RejectionRules, replay: Replay) -> bool {
+    let by_rule = |rule: &Rule| rule.replay.unwrap_or(replay) == Replay::Always;
+    rejection.when.iter().any(by_rule) || (replay == Replay::Always && !rejection.additional_status_codes.is_empty())
 }
 
 fn admits_post(matching: &Match) -> bool {
@@ -108,11 +115,19 @@ fn resolve(
 ) -> Option<NamedCredential> {
     let matching = Match { host: None, path: String::new(), methods: None };
     let name = context.name(node, name);
-    let url = upstream(context, node, written);
     let external = written.external_credential.get().and_then(|(at, text)| external(context, at, text, externals));
     let generate = written.generate_authorization_header.value().copied().unwrap_or(true);
-    let injected = external.as_ref().filter(|_| generate).and_then(|name| externals.find(name.as_str()));
-    let headers = header::fields(context, &written.headers, injected.map(|external| &external.inject.header));
+    let settings = external.as_ref().and_then(|name| externals.find(name.as_str()));
+    let attached = settings.filter(|_| generate);
+    let url = upstream(context, node, written, attached);
+    let has_none =
+        written.external_credential.node().is_none() && !context.findings.is_misspelt(node, "external_credential");
+    let sight = Sight {
+        when: When::Exchange,
+        principals: settings.map(|settings| settings.principals.as_slice()).or(has_none.then_some(&[])),
+    };
+    let help = "leave it out, or set generate_authorization_header = false";
+    let headers = header::fields(context, &written.headers, (&taken(attached), help), sight);
     let host_header = host_header(context, &written.host_header);
     let callers = context.callers(&written.callers);
     let timeouts = timeouts(context, &written.timeouts);
@@ -138,8 +153,21 @@ fn resolve(
     })
 }
 
+/// The field that carries the token. Others that the external credential sets may be set again: the named credential's
+/// is the one that is sent, as in Salesforce.
+fn taken(external: Option<&token::Settings>) -> Vec<(&HeaderName, &'static str)> {
+    let Some(settings) = external else { return Vec::new() };
+    let has_token = !matches!(settings.flow, token::Flow::None);
+    Some((&settings.inject.header, "carries the token")).filter(|_| has_token).into_iter().collect()
+}
+
 /// The upstream, and the path that matched paths are appended to.
-fn upstream(context: &Context<'_>, node: NodeId, written: &Written) -> Option<(Endpoint, String)> {
+fn upstream(
+    context: &Context<'_>,
+    node: NodeId,
+    written: &Written,
+    external: Option<&token::Settings>,
+) -> Option<(Endpoint, String)> {
     let findings = context.findings;
     let help = "write where the API is: url = \"https://api.example.com/v1\"";
     let (at, text) = findings.required(&written.url, node, "url", help)?;
@@ -161,11 +189,33 @@ fn upstream(context: &Context<'_>, node: NodeId, written: &Written) -> Option<(E
         findings.error(at, message, "write https://, or accept it with dangerous = { plain_http = true }");
     }
     let tls = match url.is_https {
-        true => Some(tls::profile(context, at, &written.tls)?),
+        true => Some(tls::profile_as(context, at, &written.tls, bound_to(context, written, external))?),
         false => tls::none(context, &written.tls).and(None),
     };
     let base_path = url.path.strip_suffix('/').unwrap_or(&url.path).to_owned();
     Some((Endpoint { tls, authority: url.authority }, base_path))
+}
+
+/// The certificate and key that the tokens may be bound to (RFC 8705 3): what proves the client to the token endpoint is
+/// shown to the API too.
+fn bound_to<'a>(
+    context: &Context<'_>,
+    written: &Written,
+    external: Option<&'a token::Settings>,
+) -> Option<&'a (PathBuf, PathBuf)> {
+    let request = external?.request()?;
+    let is_by_certificate = matches!(request.client_authentication, Some(ClientAuthentication::TlsClientAuth));
+    let identity = request.endpoint.tls.settings().identity.as_ref().filter(|_| is_by_certificate)?;
+    let own = written.tls.value().and_then(|tls| tls.certificate.get());
+    if let Some((at, path)) = own
+        && context.path(at, path) != identity.0
+    {
+        let message = "the external credential proves itself with another certificate: an API that checks to which \
+                       certificate a token is bound will refuse it (RFC 8705 3)";
+        let help = "leave out `certificate` and `key`: those of the external credential are used";
+        context.findings.warning(at, message, help);
+    }
+    Some(identity)
 }
 
 fn external(context: &Context<'_>, node: NodeId, text: &str, externals: &Externals<'_>) -> Option<Name> {
@@ -211,7 +261,8 @@ fn forwarded(field: &Field<WrittenForwarded>) -> Forwarded {
     }
 }
 
-fn replay(field: &Field<WrittenReplay>) -> Replay {
+/// `replay`, here or in a refresh rule.
+pub(super) fn replay(field: &Field<WrittenReplay>) -> Replay {
     match field.value() {
         None => Replay::Unset,
         Some(WrittenReplay::Always) => Replay::Always,

@@ -4,13 +4,44 @@ use std::error::Error;
 
 use super::context::Context;
 use crate::config::Secrets;
-use crate::config::document::{SecretReference, TextOrSecret};
+use crate::config::document::{Literal, SecretReference, TextOrSecret, ValueReference};
 use crate::config::field::Field;
 use crate::config::tree::NodeId;
 use crate::secret::{Secret, SecretError, SecretSource};
 
+/// The keys of a reference to a secret.
+pub(super) struct Keys<'a> {
+    env: &'a Field<String>,
+    file: &'a Field<String>,
+    command: &'a Field<Vec<Field<String>>>,
+    dangerous_literal: &'a Field<Literal>,
+}
+
+impl<'a> From<&'a SecretReference> for Keys<'a> {
+    fn from(SecretReference { env, file, command, dangerous_literal }: &'a SecretReference) -> Self {
+        Self { env, file, command, dangerous_literal }
+    }
+}
+
+impl<'a> From<&'a ValueReference> for Keys<'a> {
+    fn from(ValueReference { env, file, command, dangerous_literal, formula: _ }: &'a ValueReference) -> Self {
+        Self { env, file, command, dangerous_literal }
+    }
+}
+
+impl Keys<'_> {
+    fn nodes(&self) -> [Option<NodeId>; 4] {
+        [self.env.node(), self.file.node(), self.command.node(), self.dangerous_literal.node()]
+    }
+
+    /// Whether one of them is there.
+    pub(super) fn is_any_there(&self) -> bool {
+        self.nodes().iter().any(Option::is_some)
+    }
+}
+
 /// The secret that a reference at `node` leads to.
-pub(super) fn read(context: &Context<'_>, node: NodeId, reference: &SecretReference) -> Option<Secret> {
+pub(super) fn read<'a>(context: &Context<'_>, node: NodeId, reference: impl Into<Keys<'a>>) -> Option<Secret> {
     let source = source(context, node, reference)?;
     if context.secrets == Secrets::Leave {
         return Some(Secret::new(String::new()));
@@ -24,6 +55,11 @@ pub(super) fn read(context: &Context<'_>, node: NodeId, reference: &SecretRefere
     }
 }
 
+/// The secret of a key that takes nothing else.
+pub(super) fn field(context: &Context<'_>, field: &Field<SecretReference>) -> Option<Secret> {
+    field.get().and_then(|(node, reference)| read(context, node, reference))
+}
+
 /// A literal, or the secret that a reference leads to.
 pub(super) fn text_or_secret(context: &Context<'_>, field: &Field<TextOrSecret>) -> Option<Secret> {
     match field.get()? {
@@ -32,14 +68,13 @@ pub(super) fn text_or_secret(context: &Context<'_>, field: &Field<TextOrSecret>)
     }
 }
 
-/// The one source that a reference names.
-fn source(context: &Context<'_>, node: NodeId, reference: &SecretReference) -> Option<SecretSource> {
-    let SecretReference { env, file, command, dangerous_literal } = reference;
-    let given = [env.node(), file.node(), command.node(), dangerous_literal.node()];
-    match given.iter().flatten().count() {
+/// The one source that a reference names, for secrets that are read later.
+pub(super) fn source<'a>(context: &Context<'_>, node: NodeId, reference: impl Into<Keys<'a>>) -> Option<SecretSource> {
+    let keys = reference.into();
+    match keys.nodes().iter().flatten().count() {
         1 => {}
         0 => {
-            let keys = ["env", "file", "command", "dangerous_literal"];
+            let keys = ["env", "file", "command", "dangerous_literal", "formula"];
             if !keys.iter().any(|key| context.findings.is_misspelt(node, key)) {
                 context.findings.error(node, "this reference leads nowhere", "write { env = \"NAME\" }");
             }
@@ -54,6 +89,7 @@ fn source(context: &Context<'_>, node: NodeId, reference: &SecretReference) -> O
             return None;
         }
     }
+    let Keys { env, file, command, dangerous_literal } = keys;
     if let Some((at, name)) = env.get() {
         return environment(context, at, name);
     }

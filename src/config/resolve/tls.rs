@@ -1,5 +1,6 @@
 //! `tls` tables: checked, and read into profiles that equal tables share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::context::Context;
@@ -12,11 +13,22 @@ use crate::tls::{Profile, Settings};
 
 /// The profile for an endpoint that speaks TLS. `node` is what to point at when there is no table.
 pub(super) fn profile(context: &Context<'_>, node: NodeId, field: &Field<Tls>) -> Option<Arc<Profile>> {
-    let (node, settings) = match field {
+    profile_as(context, node, field, None)
+}
+
+/// As [`profile`], with the certificate and key of `identity` where the table names none of its own.
+pub(super) fn profile_as(
+    context: &Context<'_>,
+    node: NodeId,
+    field: &Field<Tls>,
+    identity: Option<&(PathBuf, PathBuf)>,
+) -> Option<Arc<Profile>> {
+    let (node, mut settings) = match field {
         Field::Missing => (node, Settings::default()),
         Field::Wrong(_) => return None,
         Field::Set(node, tls) => (*node, settings(context, *node, tls)?),
     };
+    settings.identity = settings.identity.or_else(|| identity.cloned());
     if let Some(known) = context.profiles.borrow().get(&settings) {
         return known.clone();
     }

@@ -119,7 +119,7 @@ fn callout_options_are_taken_over() {
     assert_eq!((named.replay, named.replay_limit), (Replay::Idempotent, 1 << 20));
     assert_eq!(named.timeouts.total, Some(Duration::from_secs(120)));
     assert_eq!((named.timeouts.idle, named.timeouts.connect), (Duration::from_secs(1), Duration::from_secs(5)));
-    let headers: Vec<_> = named.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let headers: Vec<_> = named.headers.iter().map(|(name, value)| (name.as_str(), fixed(value))).collect();
     assert_eq!(headers, [("x-a", "1"), ("x-b", "2")]);
     assert_eq!(named.remove_headers, ["x-c"]);
 }
@@ -168,22 +168,23 @@ fn an_external_credential_is_taken_over() {
          readiness = \"required\"\nmint = \"at_start\"\nadditional_refresh_status_codes = [403, 500, 403]\n\
          inject = { header = \"X-Token\" }\nclient_id = { dangerous_literal = \"id\" }",
     );
-    assert_eq!(external.endpoint.url.to_string(), "http://127.0.0.1:9/t?grant=x");
-    assert_eq!(external.endpoint.timeout, Duration::from_secs(3));
-    assert_eq!(external.client_authentication, ClientAuthentication::ClientSecretBasic(BasicEncoding::Raw));
-    assert_eq!(external.scope.as_deref(), Some("a b"));
+    let request = external.request().unwrap().clone();
+    assert_eq!(request.endpoint.url.unwrap().to_string(), "http://127.0.0.1:9/t?grant=x");
+    assert_eq!(request.endpoint.timeout, Duration::from_secs(3));
+    assert!(matches!(request.client_authentication, Some(ClientAuthentication::ClientSecretBasic(BasicEncoding::Raw))));
+    assert!(matches!(&request.scope, Some(token::Text::Literal(scope)) if scope == "a b"));
     assert_eq!(
-        (external.audience, external.resource),
+        (literals(&request.audience), request.resource),
         (vec!["one two".to_owned()], vec!["x".to_owned(), "y".to_owned()])
     );
-    let body: Vec<_> = external.parameters.body.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+    let body: Vec<_> = request.parameters.body.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
     assert_eq!(body, [("z", "1"), ("a", "2")]);
-    assert_eq!(external.parameters.headers[0].0, "x-v");
-    assert_eq!(external.accept_token_types, ["mac"]);
+    assert_eq!(request.parameters.headers[0].0, "x-v");
+    assert_eq!(request.response.accept_token_types, ["mac"]);
     assert_eq!(external.lifetime.renew_ahead, RenewAhead::Before(Duration::from_secs(30)));
     assert_eq!(external.lifetime.expiry_margin, Duration::ZERO);
     assert!(external.required_for_readiness && external.mint_at_start);
-    assert_eq!(external.additional_refresh_status_codes, [403, 500]);
+    assert_eq!(external.rejection.additional_status_codes, [403, 500]);
     assert_eq!((external.inject.header.as_str(), external.inject.scheme), ("x-token", None));
     assert_eq!(external.principals[0].client_id, "id");
 }
@@ -226,8 +227,8 @@ fn an_external_credential_is_checked() {
         ("renew_ahead = 20", "expected a share, a duration or false"),
         ("readiness = \"yes\"", "expected one of `required`"),
         ("mint = \"at start\"", "did you mean \"at_start\"?"),
-        ("additional_refresh_status_codes = [200]", "from 400 to 599"),
-        ("additional_refresh_status_codes = [600]", "from 400 to 599"),
+        ("additional_refresh_status_codes = [200]", "from 400 to 999"),
+        ("additional_refresh_status_codes = [1000]", "from 400 to 999"),
         ("additional_refresh_status_codes = [401]", "401 always means"),
         ("inject = { header = \"host\" }", "cannot be used here"),
         ("inject = { scheme = \"a b\" }", "not an authentication scheme"),
@@ -306,7 +307,7 @@ fn secrets_can_be_left_where_they_are() {
         );
     let source = Source::Text { name: "x".to_owned(), text };
     let config = crate::config::load(&source, Secrets::Leave).unwrap_or_else(|problems| panic!("{problems}")).config;
-    assert_eq!(config.external_credentials[0].principals[0].client_secret.expose(), "");
+    assert_eq!(config.external_credentials[0].principals[0].client_secret.as_ref().unwrap().expose(), "");
 }
 
 #[test]
@@ -348,4 +349,19 @@ fn what_is_probably_not_meant_is_a_warning() {
         messages,
         ["requests are forwarded without a credential", "no named credential uses this external credential"]
     );
+}
+
+fn literals(texts: &[token::Text]) -> Vec<String> {
+    let literal = |text: &token::Text| match text {
+        token::Text::Literal(text) => text.clone(),
+        token::Text::Formula(formula) => formula.source().to_owned(),
+    };
+    texts.iter().map(literal).collect()
+}
+
+fn fixed(value: &token::HeaderValueSource) -> &str {
+    match value {
+        token::HeaderValueSource::Fixed(value) => value.to_str().unwrap(),
+        token::HeaderValueSource::Formula(formula) => formula.source(),
+    }
 }

@@ -78,6 +78,30 @@ fn a_secret_in_the_wrong_place_is_hidden_too() {
 }
 
 #[test]
+fn the_secrets_of_every_flow_are_hidden() {
+    for line in [
+        format!("password = \"{CANARY}\""),
+        format!("token = \"{CANARY}\""),
+        format!("refresh_token = \"{CANARY}\""),
+        format!("username = [\"{CANARY}\"]"),
+        format!("subject_token = \"{CANARY}\""),
+        format!("secrets = {{ a = \"{CANARY}\" }}"),
+        format!("secrets = {{ a = {{ literal = \"{CANARY}\" }} }}"),
+        format!("signing = {{ key = \"{CANARY}\" }}"),
+        format!("signing = {{ key = {{ dangerous_literal = \"{CANARY}\" }}, algorithm = 5 }}"),
+        format!("http_proxy = {{ url = \"http://u:{CANARY}@proxy\" }}"),
+        format!("http_proxy = {{ url = \"http://proxy\", password = \"{CANARY}\" }}"),
+        format!("assertion = {{ claims = {{ a = {{ b = {{ dangerous_literal = \"{CANARY}\" }} }} }} }}"),
+        format!("headers = [{{ name = \"x\", value = {{ formula = \"'{CANARY}'\", env = \"A\" }} }}]"),
+        format!("scope = {{ formula = \"'{CANARY}'\", x = 1 }}"),
+        format!("refresh_when = [{{ header_contains = {{ \"a b\" = \"{CANARY}\" }} }}]"),
+        format!("parameters = {{ body = {{ grant_type = \"{CANARY}\" }} }}").replace("grant_type", "api_key =="),
+    ] {
+        assert_hidden(&MINIMAL.replace("client_id =", &format!("{line}\nclient_id =")));
+    }
+}
+
+#[test]
 fn a_secret_in_a_variable_of_ours_is_hidden() {
     for (name, _) in crate::config::ENVIRONMENT {
         let result = load_env("", &[(name, "canary-5ec12e7 =[")]);

@@ -20,7 +20,7 @@ fn the_reference_file_loads_without_a_word() {
     let loaded =
         crate::config::load(&Source::File(file), Secrets::Read).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-    assert_eq!(loaded.config.named_credentials.len(), 2);
+    assert_eq!(loaded.config.named_credentials.len(), 7);
 }
 
 /// Every line of the reference that is commented out holds a known key with a good value, or needs a file.
@@ -88,16 +88,20 @@ fn a_credential_has_its_defaults() {
     };
     assert_eq!(named.timeouts, timeouts);
     let external = &config.external_credentials[0];
-    assert_eq!(external.client_authentication, ClientAuthentication::ClientSecretBasic(BasicEncoding::Form));
-    assert_eq!(external.endpoint.timeout, Duration::from_secs(10));
-    assert_eq!((&external.scope, external.audience.len(), external.resource.len()), (&None, 0, 0));
-    assert_eq!(external.accept_token_types, ["bearer", "bearertoken", "application access token", "n_a", ""]);
+    let request = external.request().unwrap();
+    assert!(matches!(
+        request.client_authentication,
+        Some(ClientAuthentication::ClientSecretBasic(BasicEncoding::Form))
+    ));
+    assert_eq!(request.endpoint.timeout, Duration::from_secs(10));
+    assert_eq!((request.scope.is_none(), request.audience.len(), request.resource.len()), (true, 0, 0));
+    assert_eq!(request.response.accept_token_types, ["bearer", "bearertoken", "application access token", "n_a", ""]);
     assert_eq!(external.lifetime.default, Duration::from_secs(900));
     assert_eq!(external.lifetime.max, Duration::from_secs(86_400));
     assert_eq!(external.lifetime.expiry_margin, Duration::from_secs(10));
     assert_eq!(external.lifetime.renew_ahead, RenewAhead::Share(0.2));
     assert!(!external.mint_at_start && !external.required_for_readiness);
-    assert!(external.additional_refresh_status_codes.is_empty());
+    assert!(external.rejection.additional_status_codes.is_empty());
     assert_eq!((external.inject.header.as_str(), external.inject.scheme.as_deref()), ("authorization", Some("Bearer")));
     assert_eq!((external.principals[0].name.as_str(), &external.principals[0].callers), ("default", &None));
 }
@@ -146,7 +150,7 @@ fn relative_paths_start_from_the_folder_of_the_file() {
     std::fs::write(&file, text).unwrap();
     let config = crate::config::load(&Source::File(file.clone()), Secrets::Read).unwrap().config;
     assert_eq!(config.file, Some(file));
-    assert_eq!(config.external_credentials[0].principals[0].client_secret.expose(), "from-file");
+    assert_eq!(config.external_credentials[0].principals[0].client_secret.as_ref().unwrap().expose(), "from-file");
     assert_eq!(config.listeners[0].address, Address::Unix(folder.path().join("./x.sock")));
     assert_eq!(config.log.access, AccessLogTarget::File(folder.path().join("logs/a")));
 }

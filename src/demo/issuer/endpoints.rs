@@ -75,6 +75,9 @@ impl Endpoints {
         let Parts { uri, headers, .. } = head;
         let request = TokenRequest { uri, headers: headers.clone(), form: form.clone().unwrap_or_default() };
         let behavior = self.0.asked(request);
+        if matches!(behavior, Behavior::OnlyToken) {
+            self.0.revoke_all();
+        }
         self.0.0.gate.pass().await;
         match &behavior {
             Behavior::Disconnect => return Err(Disconnect),
@@ -84,7 +87,7 @@ impl Endpoints {
                 answer.headers_mut().extend(made_up.headers.iter().cloned());
                 return Ok(answer);
             }
-            Behavior::Conforming | Behavior::SameToken | Behavior::Members(_) => {}
+            Behavior::Conforming | Behavior::SameToken | Behavior::OnlyToken | Behavior::Members(_) => {}
         }
         let minted = self.mint(&headers, form, &behavior);
         Ok(minted.map_or_else(Error::answer, |token| answer(StatusCode::OK, &Value::Object(token))))

@@ -5,21 +5,42 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 
-use super::{Answer, judge, repeats};
+use super::{Answer, judge};
 use crate::secret::Secret;
+use crate::token::ResponseRules;
 use crate::token::backoff::Pace;
 use crate::token::failure::{Concerns, MintError, MintFailureKind};
 
 const HTML: &str = "<html><body>Access denied by the firewall</body></html>";
 
-fn judged(status: u16, headers: &[(&str, &str)], body: &str) -> Result<Answer, MintError> {
+fn judged_by(
+    rules: &ResponseRules,
+    status: u16,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Result<Answer, MintError> {
     let builder = headers.iter().fold(Response::builder().status(status), |b, (name, value)| b.header(*name, *value));
-    let accepted = ["bearer", "bearertoken", "application access token", "n_a", ""].map(str::to_owned);
-    judge(
-        &builder.body(Bytes::copy_from_slice(body.as_bytes())).unwrap(),
-        &accepted,
-        &[Secret::new("client-secret-canary".to_owned())],
-    )
+    let answer = builder.body(Bytes::copy_from_slice(body.as_ref())).unwrap();
+    judge(&answer, rules, &[Secret::new("client-secret-canary".to_owned())])
+}
+
+fn judged(status: u16, headers: &[(&str, &str)], body: &str) -> Result<Answer, MintError> {
+    judged_by(&ResponseRules::default(), status, headers, body)
+}
+
+fn failed(rules: &ResponseRules, status: u16, body: &str) -> MintError {
+    judged_by(rules, status, &[], body).map(|_| ()).unwrap_err()
+}
+
+/// Rules for answers that wrap everything.
+fn wrapped() -> ResponseRules {
+    ResponseRules {
+        token: "/data/token".to_owned(),
+        expires_in: "/data/expires".to_owned(),
+        token_type: "/data/type".to_owned(),
+        error: vec!["/code".to_owned()],
+        ..ResponseRules::default()
+    }
 }
 
 #[test]
@@ -93,7 +114,20 @@ fn permanent_failures_are_told_from_transient_ones() {
         (500, fault, false, "oauth.v2.InvalidClientIdentifier"),
         (400, r#"{"error":"made_up"}"#, true, "made_up"),
         (400, r#"{"error":401}"#, true, "401"),
-        (400, r#"{"error":{"status":400,"message":"x"}}"#, true, "an error object"),
+        (400, r#"{"error":{"status":400,"message":"x"}}"#, true, "400"),
+        (400, r#"{"error":{"code":401,"status":"UNAUTHENTICATED"}}"#, true, "UNAUTHENTICATED"),
+        (400, r#"{"error":{"message":"x"}}"#, true, "status 400 with an error code that is not a word"),
+        (400, r#"{"error":"use_dpop_nonce"}"#, true, "use_dpop_nonce"),
+        (401, r#"{"response":{"errors":[{"code":"250002"}]}}"#, true, "status 401, code 250002"),
+        (400, r#"{"errorCode":"BXNIM0415E"}"#, true, "status 400, code BXNIM0415E"),
+        (
+            401,
+            r#"[{"message":"expired","errorCode":"INVALID_SESSION_ID"}]"#,
+            true,
+            "status 401, code INVALID_SESSION_ID",
+        ),
+        (500, r#"{"errors":[{"code":"601"}]}"#, false, "status 500, code 601"),
+        (400, r#"{"error":"a","error":"b"}"#, true, "status 400"),
         (400, "error=invalid_scope&error_description=x", true, "invalid_scope"),
         (403, "{}", true, "status 403"),
         (404, "[]", true, "status 404"),
@@ -115,7 +149,6 @@ fn permanent_failures_are_told_from_transient_ones() {
         } else {
             (MintFailureKind::Unavailable, Pace::Transient)
         };
-        let cause = if cause == "an error object" { "status 400 with an error code that is not a word" } else { cause };
         assert_eq!((error.kind, error.pace, error.cause.as_str()), (expected.0, expected.1, cause), "{status} {body}");
     }
 }
@@ -155,6 +188,7 @@ fn the_servers_own_words_are_kept_unless_they_repeat_a_secret() {
         r#"{"error":"a canary with spaces","access_token":"x"}"#,
         r#"{"access_token":"token canary"}"#,
         r#"{"access_token":"token-canary","token_type":7}"#,
+        r#"{"access_token":"token-canary","token_type":"token-canary"}"#,
     ] {
         let error = judged(200, &[], body).map(|_| ()).unwrap_err();
         let text = format!("{error} {error:?} {:?}", error.failure());
@@ -163,10 +197,91 @@ fn the_servers_own_words_are_kept_unless_they_repeat_a_secret() {
 }
 
 #[test]
-fn eight_characters_of_a_secret_are_a_repetition() {
-    let secret = |text: &str| Secret::new(text.to_owned());
-    assert!(repeats("xx cret-can yy", &secret("secret-canary")));
-    assert!(!repeats("xx secret yy", &secret("secret-canary")));
-    assert!(repeats("the abc", &secret("abc")) && !repeats("the ab", &secret("abc")));
-    assert!(!repeats("anything", &secret("")));
+fn an_answer_is_read_with_any_content_type_and_after_a_byte_order_mark() {
+    let body = "\u{feff}{\"access_token\":\"t\",\"expires_in\":60,\"refresh_token\":\"r\"}";
+    for headers in [&[][..], &[("content-type", "text/html")], &[("content-type", "application/x-www-form-urlencoded")]]
+    {
+        for status in [200, 201, 202, 203] {
+            let answer = judged(status, headers, body).unwrap();
+            assert_eq!((answer.access_token.expose(), answer.expires_in), ("t", Some(60)));
+            assert_eq!(answer.refresh_token.as_ref().map(Secret::expose), Some("r"));
+        }
+    }
+    let utf_16: Vec<u8> = r#"{"access_token":"t"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(judged_by(&ResponseRules::default(), 200, &[], utf_16).is_err());
+}
+
+#[test]
+fn pointers_lead_to_wrapped_tokens_lists_and_form_fields() {
+    let rules = wrapped();
+    let body =
+        r#"{"code":0,"msg":"ok","data":{"token":"t","expires":60,"type":"Bearer","scope":"a","refresh_token":"r"}}"#;
+    let answer = judged_by(&rules, 200, &[], body).unwrap();
+    assert_eq!((answer.access_token.expose(), answer.expires_in), ("t", Some(60)));
+    assert_eq!((answer.scope.as_deref(), answer.token_type.as_deref()), (Some("a"), Some("Bearer")));
+    assert_eq!(answer.refresh_token.as_ref().map(Secret::expose), Some("r"));
+    let rules = |token: &str| ResponseRules { token: token.to_owned(), ..ResponseRules::default() };
+    for (token, body) in [
+        ("/0/token", r#"[{"token":"t"}]"#),
+        ("/id_token", r#"{"id_token":"t"}"#),
+        ("/auth_token", "auth_token=t&expires=60"),
+        ("", r#""t""#),
+    ] {
+        assert_eq!(judged_by(&rules(token), 200, &[], body).unwrap().access_token.expose(), "t", "{body}");
+    }
+}
+
+#[test]
+fn a_code_that_says_all_is_well_is_none_and_any_other_is_an_error_even_beside_a_token() {
+    let rules = wrapped();
+    let body = |code: &str| format!(r#"{{"code":{code},"data":{{"token":"token-canary"}},"msg":"token-canary"}}"#);
+    for code in ["0", r#""0""#, "false", "null", r#""""#] {
+        assert!(judged_by(&rules, 200, &[], body(code)).is_ok(), "{code}");
+    }
+    for (code, cause) in [
+        ("40001", "40001"),
+        ("true", "true"),
+        (r#""ok""#, "ok"),
+        (r#""invalid_client""#, "invalid_client"),
+        (r#""token-canary""#, "status 200 with an error code that is not a word"),
+    ] {
+        let error = failed(&rules, 200, &body(code));
+        assert_eq!((error.cause(), error.detail()), (cause, None), "{code}");
+    }
+    let error = failed(&rules, 200, r#"{"code":0,"data":null,"msg":"no such app"}"#);
+    assert_eq!((error.kind, error.detail()), (MintFailureKind::Unusable, Some("no such app")));
+}
+
+#[test]
+fn a_member_that_is_looked_at_must_be_there_once_on_every_level() {
+    let rules = wrapped();
+    for body in [
+        r#"{"data":{"token":"a"},"data":{"token":"b"}}"#,
+        r#"{"data":{"token":"a","token":"a"}}"#,
+        r#"{"data":{"token":"a","\u0074oken":"b"}}"#,
+        r#"{"data":{"token":"a","expires":1,"expires":2}}"#,
+        r#"{"data":{"token":"a","type":"","type":""}}"#,
+        r#"{"data":{"token":"a","scope":"","scope":""}}"#,
+        r#"{"code":0,"code":0,"data":{"token":"a"}}"#,
+    ] {
+        let error = failed(&rules, 200, body);
+        assert_eq!(error.cause(), "the answer holds a member more than once", "{body}");
+        assert_eq!((error.kind, error.pace), (MintFailureKind::Unusable, Pace::Transient));
+    }
+    assert!(judged_by(&rules, 200, &[], r#"{"data":{"token":"a"},"other":1,"other":2}"#).is_ok());
+}
+
+#[test]
+fn an_id_token_alone_is_pointed_out() {
+    let error = failed(&ResponseRules::default(), 200, r#"{"id_token":"token-canary"}"#);
+    assert_eq!(error.cause(), "the answer holds no access token");
+    assert!(error.detail().is_some_and(|detail| detail.contains("response.token = \"/id_token\"")));
+}
+
+#[test]
+fn a_server_that_puts_a_sentence_where_the_code_belongs_is_quoted() {
+    let error = failed(&ResponseRules::default(), 401, r#"{"error":"HTTP 401 Unauthorized"}"#);
+    assert_eq!(error.detail(), Some("HTTP 401 Unauthorized"));
+    let error = failed(&ResponseRules::default(), 401, r#"{"fault":{"faultstring":"Invalid client"}}"#);
+    assert_eq!((error.cause(), error.detail()), ("status 401", Some("Invalid client")));
 }

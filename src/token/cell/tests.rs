@@ -19,7 +19,7 @@ use crate::token::failure::{Concerns, MintError, MintFailureKind};
 use crate::token::lifetime::{Lifetime, Origin};
 use crate::token::minted::Minted;
 use crate::token::minter::{self, Start};
-use crate::token::source::{Mint, Source};
+use crate::token::source::{Kind, Mint, Source};
 use crate::token::watchers::Watchers;
 use crate::token::{LifetimeRules, RenewAhead};
 
@@ -97,6 +97,7 @@ fn source(endpoint: &Arc<Endpoint>) -> Source {
         external_credential: Name::parse("apigee").unwrap(),
         principal: Name::parse("default").unwrap(),
         mint: Box::new(Arc::clone(endpoint)),
+        kind: Kind::Minted,
         lifetime: LifetimeRules {
             default: S * 900,
             max: S * 86_400,
@@ -108,7 +109,7 @@ fn source(endpoint: &Arc<Endpoint>) -> Source {
 }
 
 fn start_with(endpoint: &Arc<Endpoint>, client: &Arc<Mutex<Backoff>>, start: Start) -> (Arc<Cell>, JoinHandle<()>) {
-    let shared = Arc::new(Shared::new(source(endpoint), Arc::clone(client), Watchers::default()));
+    let shared = Arc::new(Shared::new(source(endpoint), Arc::clone(client), None, Watchers::default()));
     let (asks, asked) = mpsc::channel(1);
     let (outcomes, outcome) = watch::channel(Outcome::None);
     let minter = tokio::spawn(minter::run(Arc::clone(&shared), asked, outcomes, start));
@@ -283,6 +284,27 @@ async fn an_upstream_that_always_rejects_costs_a_bounded_number_of_mints() {
     }
     assert!(endpoint.mints() <= 14, "{} mints", endpoint.mints());
     assert!(exhausted > 3500);
+}
+
+/// Pins Zoom's rule: the endpoint has ended the old token and its new one is still on the way, at every renewal ahead.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_while_a_mint_is_underway_is_renewed_by_it_and_costs_no_allowance() {
+    let endpoint = Endpoint::new(Answer::Fresh(60));
+    let cell = start(&endpoint);
+    let mut token = cell.token().await.unwrap();
+    for renewal in 2..=8 {
+        advance(S * 50).await;
+        assert_eq!(cell.live().unwrap().id(), token.id());
+        settle().await;
+        assert_eq!(endpoint.mints(), renewal, "a renewal ahead is under way");
+        let Renewal::Renewed(renewed) = cell.renew(&token).await else { panic!("renewal {renewal}") };
+        assert_eq!(endpoint.mints(), renewal, "and it is the only one");
+        token = renewed;
+    }
+    for _ in 0..3 {
+        let Renewal::Renewed(renewed) = cell.renew(&token).await else { panic!("the burst is whole") };
+        token = renewed;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,11 @@
 //! Token requests as they arrive at a server on loopback, and what becomes of its answers.
 
-use std::sync::Arc;
+mod flows;
+mod observed;
+mod own;
+mod proof;
+mod rotation;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,14 +13,12 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, Request, Uri};
 use tokio::net::TcpListener;
 
-use super::ENCODING_HINT;
+use super::exchange::ENCODING_HINT;
 use crate::fetch::fake::Fake;
-use crate::name::Name;
 use crate::secret::Secret;
-use crate::tls::Profile;
 use crate::token::{
-    BasicEncoding, ClientAuthentication, Endpoint, Inject, LifetimeRules, MintError, MintFailureKind, Minted, Origin,
-    Parameters, PrincipalSettings, RenewAhead, Settings, mint_once,
+    BasicEncoding, ClientAuthentication, MintError, MintFailureKind, Minted, Origin, Parameters, RequestSettings,
+    Settings, Text, mint_once,
 };
 
 const TOKEN: &str = r#"{"access_token":"tok-1","token_type":"BearerToken","expires_in":"3599","scope":"a"}"#;
@@ -25,40 +28,18 @@ const ID: &str = "1PpG/Q 1";
 const SECRET: &str = "z/tZ9VwFZqApmIQ+ZH1I5pLk/uB4ud:X2/8bL+wfFTt1rFw=";
 
 fn settings(url: Uri) -> Settings {
-    Settings {
-        name: Name::parse("apigee").unwrap(),
-        endpoint: Endpoint {
-            url,
-            tls: Arc::new(Profile::trusting_nobody().unwrap()),
-            timeout: Duration::from_secs(20),
-        },
-        client_authentication: ClientAuthentication::ClientSecretBasic(BasicEncoding::Form),
-        scope: None,
-        audience: Vec::new(),
-        resource: Vec::new(),
-        parameters: Parameters::default(),
-        lifetime: LifetimeRules {
-            default: Duration::from_secs(900),
-            max: Duration::from_secs(86_400),
-            renew_ahead: RenewAhead::Share(0.2),
-            expiry_margin: Duration::from_secs(10),
-        },
-        accept_token_types: ["bearer", "bearertoken", ""].map(str::to_owned).to_vec(),
-        mint_at_start: false,
-        required_for_readiness: false,
-        additional_refresh_status_codes: Vec::new(),
-        inject: Inject { header: http::header::AUTHORIZATION, scheme: Some("Bearer".to_owned()) },
-        principals: vec![PrincipalSettings {
-            name: Name::parse("default").unwrap(),
-            client_id: ID.to_owned(),
-            client_secret: Secret::new(SECRET.to_owned()),
-            callers: None,
-        }],
-    }
+    let mut settings = Settings::sample(url);
+    settings.principals[0].client_id = ID.to_owned();
+    settings.principals[0].client_secret = Some(Secret::new(SECRET.to_owned()));
+    settings
+}
+
+fn request(settings: &mut Settings) -> &mut RequestSettings {
+    settings.request_mut().unwrap()
 }
 
 async fn mint(settings: &Settings) -> Result<Minted, MintError> {
-    mint_once(settings, &settings.principals[0]).await
+    mint_once(settings, &settings.principals[0], &[]).await
 }
 
 fn authorization(request: &Request<bytes::Bytes>) -> &str {
@@ -84,22 +65,28 @@ async fn a_token_with_a_text_lifetime_and_an_apigee_type_is_minted() {
     assert_eq!(seen[0].headers()["content-type"], "application/x-www-form-urlencoded");
     assert_eq!(seen[0].headers()["accept"], "application/json");
     assert!(seen[0].headers()["user-agent"].to_str().unwrap().starts_with("keybearer/"));
-    assert_eq!(body(&seen[0]), "grant_type=client_credentials");
+    // The URL says it already.
+    assert_eq!(body(&seen[0]), "");
+    assert_eq!(seen[0].headers()["content-length"], "0");
 }
 
 #[tokio::test]
-async fn basic_credentials_are_form_encoded_or_raw_as_configured() {
+async fn basic_credentials_are_encoded_as_configured() {
     let fake = Fake::serving(200, &[], TOKEN).await;
     let mut settings = settings(fake.url("/token"));
     mint(&settings).await.unwrap();
-    settings.client_authentication = ClientAuthentication::ClientSecretBasic(BasicEncoding::Raw);
-    mint(&settings).await.unwrap();
+    for encoding in [BasicEncoding::Raw, BasicEncoding::Percent] {
+        request(&mut settings).client_authentication = Some(ClientAuthentication::ClientSecretBasic(encoding));
+        mint(&settings).await.unwrap();
+    }
     let seen = fake.seen();
     assert_eq!(
         authorization(&seen[0]),
         "Basic MVBwRyUyRlErMTp6JTJGdFo5VndGWnFBcG1JUSUyQlpIMUk1cExrJTJGdUI0dWQlM0FYMiUyRjhiTCUyQndmRlR0MXJGdyUzRA=="
     );
     assert_eq!(authorization(&seen[1]), format!("Basic {}", STANDARD.encode(format!("{ID}:{SECRET}"))));
+    let percent = "1PpG%2FQ%201:z%2FtZ9VwFZqApmIQ%2BZH1I5pLk%2FuB4ud%3AX2%2F8bL%2BwfFTt1rFw%3D";
+    assert_eq!(authorization(&seen[2]), format!("Basic {}", STANDARD.encode(percent)));
     assert!(seen.iter().all(|request| body(request) == "grant_type=client_credentials"));
 }
 
@@ -107,7 +94,7 @@ async fn basic_credentials_are_form_encoded_or_raw_as_configured() {
 async fn posted_credentials_are_in_the_form_and_nowhere_else() {
     let fake = Fake::serving(200, &[], TOKEN).await;
     let mut settings = settings(fake.url("/token"));
-    settings.client_authentication = ClientAuthentication::ClientSecretPost;
+    request(&mut settings).client_authentication = Some(ClientAuthentication::ClientSecretPost);
     mint(&settings).await.unwrap();
     let seen = fake.seen();
     assert!(!seen[0].headers().contains_key("authorization"));
@@ -123,10 +110,10 @@ async fn what_is_asked_for_is_sent_once_each_and_nothing_empty() {
     let fake = Fake::serving(200, &[], TOKEN).await;
     let secret = |text: &str| Secret::new(text.to_owned());
     let mut settings = settings(fake.url("/token?x=%7e&y"));
-    settings.scope = Some("a b//.default".to_owned());
-    settings.audience = vec!["https://api.example".to_owned(), String::new()];
-    settings.resource = vec!["urn:1".to_owned(), "urn:2".to_owned()];
-    settings.parameters = Parameters {
+    request(&mut settings).scope = Some(Text::Literal("a b//.default".to_owned()));
+    request(&mut settings).audience = ["https://api.example", ""].map(|text| Text::Literal(text.to_owned())).to_vec();
+    request(&mut settings).resource = vec!["urn:1".to_owned(), "urn:2".to_owned()];
+    request(&mut settings).parameters = Parameters {
         body: vec![("grant_type".to_owned(), secret("account_credentials")), ("account_id".to_owned(), secret("7&8"))],
         query: vec![("key".to_owned(), secret("a b"))],
         headers: vec![(HeaderName::from_static("x-merchant-id"), secret("m"))],
@@ -138,10 +125,10 @@ async fn what_is_asked_for_is_sent_once_each_and_nothing_empty() {
     assert_eq!(seen[0].headers()["x-merchant-id"], "m");
     assert_eq!(
         body(&seen[0]),
-        "scope=a+b%2F%2F.default&audience=https%3A%2F%2Fapi.example&resource=urn%3A1&resource=urn%3A2\
-         &grant_type=account_credentials&account_id=7%268"
+        "grant_type=account_credentials&scope=a+b%2F%2F.default&audience=https%3A%2F%2Fapi.example\
+         &resource=urn%3A1&resource=urn%3A2&account_id=7%268"
     );
-    settings.scope = Some(" ".to_owned());
+    request(&mut settings).scope = None;
     mint(&settings).await.unwrap();
     assert!(!body(&fake.seen()[1]).contains("scope"));
 }
@@ -187,13 +174,7 @@ async fn failures_say_what_kind_they_are_and_keep_no_byte_of_the_answer() {
         ),
         (429, &[("retry-after", "7")], "canary", MintFailureKind::Unavailable, "status 429"),
         (401, &[], r#"{"error":"invalid_client"}"#, MintFailureKind::Refused, "invalid_client"),
-        (
-            200,
-            &[],
-            r#"{"access_token":"canary""#,
-            MintFailureKind::Unusable,
-            "the answer is not a JSON object with each member once",
-        ),
+        (200, &[], r#"{"access_token":"canary""#, MintFailureKind::Unusable, "the answer is neither JSON nor a form"),
     ] {
         let fake = Fake::serving(status, headers, answer).await;
         let error = mint(&settings(fake.url("/token"))).await.unwrap_err();
@@ -215,13 +196,16 @@ async fn a_server_that_echoes_the_credentials_is_not_quoted() {
     for authentication in [
         ClientAuthentication::ClientSecretBasic(BasicEncoding::Form),
         ClientAuthentication::ClientSecretBasic(BasicEncoding::Raw),
+        ClientAuthentication::ClientSecretBasic(BasicEncoding::Percent),
         ClientAuthentication::ClientSecretPost,
+        ClientAuthentication::Json,
     ] {
-        settings.client_authentication = authentication;
+        request(&mut settings).client_authentication = Some(authentication);
         let error = mint(&settings).await.unwrap_err();
         assert_eq!(error.cause(), "invalid_client");
+        let authentication = request(&mut settings).client_authentication.clone();
         // What is left is our own hint, and that only where an encoding is in question.
-        let hint = matches!(authentication, ClientAuthentication::ClientSecretBasic(_));
+        let hint = matches!(authentication, Some(ClientAuthentication::ClientSecretBasic(_)));
         assert_eq!(error.detail().is_some_and(|detail| detail.starts_with(ENCODING_HINT)), hint, "{authentication:?}");
         assert!(error.detail().is_none_or(|detail| detail.len() == ENCODING_HINT.len()));
     }
@@ -232,7 +216,7 @@ async fn an_unreachable_or_silent_endpoint_is_unavailable_and_callers_hear_no_ad
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url: Uri = format!("http://{}/token", listener.local_addr().unwrap()).parse().unwrap();
     let mut silent = settings(url.clone());
-    silent.endpoint.timeout = Duration::from_millis(50);
+    request(&mut silent).endpoint.timeout = Duration::from_millis(50);
     let error = mint(&silent).await.unwrap_err();
     assert_eq!((error.kind(), error.cause()), (MintFailureKind::Unavailable, "timed out"));
     drop(listener);

@@ -11,10 +11,9 @@ use crate::fetch::fake::Fake;
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::secret::Secret;
-use crate::tls::Profile;
 use crate::token::{
-    BasicEncoding, ClientAuthentication, Endpoint, Inject, LifetimeRules, MintFailureKind, Parameters,
-    PrincipalSettings, RenewAhead, Settings,
+    ClientAuthentication, ExternalCredential, Flow, Grant, GrantKind, Inject, MintFailureKind, PrincipalSettings,
+    Renewal, Settings, Text, Verdict,
 };
 
 fn name(text: &str) -> Name {
@@ -22,40 +21,15 @@ fn name(text: &str) -> Name {
 }
 
 fn principal(text: &str, callers: Option<&[&str]>) -> PrincipalSettings {
-    PrincipalSettings {
-        name: name(text),
-        client_id: text.to_owned(),
-        client_secret: Secret::new("secret".to_owned()),
-        callers: callers.map(|callers| callers.iter().map(|caller| name(caller)).collect()),
-    }
+    let mut principal = PrincipalSettings::sample(text);
+    principal.callers = callers.map(|callers| callers.iter().map(|caller| name(caller)).collect());
+    principal
 }
 
 fn settings(url: http::Uri) -> Settings {
-    Settings {
-        name: name("apigee"),
-        endpoint: Endpoint {
-            url,
-            tls: Arc::new(Profile::trusting_nobody().unwrap()),
-            timeout: Duration::from_secs(20),
-        },
-        client_authentication: ClientAuthentication::ClientSecretBasic(BasicEncoding::Form),
-        scope: None,
-        audience: Vec::new(),
-        resource: Vec::new(),
-        parameters: Parameters::default(),
-        lifetime: LifetimeRules {
-            default: Duration::from_secs(900),
-            max: Duration::from_secs(86_400),
-            renew_ahead: RenewAhead::Share(0.2),
-            expiry_margin: Duration::from_secs(10),
-        },
-        accept_token_types: vec!["bearer".to_owned(), String::new()],
-        mint_at_start: false,
-        required_for_readiness: false,
-        additional_refresh_status_codes: vec![StatusCode::FORBIDDEN],
-        inject: Inject { header: http::header::AUTHORIZATION, scheme: Some("Bearer".to_owned()) },
-        principals: vec![principal("default", None)],
-    }
+    let mut settings = Settings::sample(url);
+    settings.rejection.additional_status_codes = vec![StatusCode::FORBIDDEN];
+    settings
 }
 
 fn minters() -> Minters {
@@ -67,24 +41,24 @@ async fn equal_token_requests_share_a_cell_whatever_they_are_called() {
     let mut minters = minters();
     let plain = settings("http://127.0.0.1:1/token".parse().unwrap());
     let cell = |minters: &mut Minters, settings: &Settings| {
-        Arc::clone(minters.external_credential(settings).principal(&[]).unwrap().cell())
+        Arc::clone(minters.external_credential(settings).principal(&[]).unwrap().fixed_cell().unwrap())
     };
     let first = cell(&mut minters, &plain);
     let mut same = plain.clone();
     same.name = name("other");
     same.inject = Inject { header: HeaderName::from_static("x-token"), scheme: None };
     same.lifetime.max = Duration::from_secs(60);
-    same.endpoint.timeout = Duration::from_secs(1);
+    same.request_mut().unwrap().endpoint.timeout = Duration::from_secs(1);
     assert!(Arc::ptr_eq(&first, &cell(&mut minters, &same)));
     let different: [&dyn Fn(&mut Settings); 8] = [
-        &|s| s.scope = Some("a".to_owned()),
-        &|s| s.audience = vec!["a".to_owned()],
-        &|s| s.resource = vec!["a".to_owned()],
-        &|s| s.endpoint.url = "http://127.0.0.1:1/token?x".parse().unwrap(),
-        &|s| s.client_authentication = ClientAuthentication::ClientSecretPost,
-        &|s| s.parameters.body = vec![("a".to_owned(), Secret::new("b".to_owned()))],
+        &|s| s.request_mut().unwrap().scope = Some(Text::Literal("a".to_owned())),
+        &|s| s.request_mut().unwrap().audience = vec![Text::Literal("a".to_owned())],
+        &|s| s.request_mut().unwrap().resource = vec!["a".to_owned()],
+        &|s| s.request_mut().unwrap().endpoint.url = Some("http://127.0.0.1:1/token?x".parse().unwrap()),
+        &|s| s.request_mut().unwrap().client_authentication = Some(ClientAuthentication::ClientSecretPost),
+        &|s| s.request_mut().unwrap().parameters.body = vec![("a".to_owned(), Secret::new("b".to_owned()))],
         &|s| s.principals[0].client_id = "another".to_owned(),
-        &|s| s.principals[0].client_secret = Secret::new("another".to_owned()),
+        &|s| s.principals[0].client_secret = Some(Secret::new("another".to_owned())),
     ];
     for (index, change) in different.iter().enumerate() {
         let mut changed = plain.clone();
@@ -99,32 +73,37 @@ async fn a_live_token_survives_a_reload_and_a_cell_that_nobody_holds_does_not() 
     let settings = settings(fake.url("/token"));
     let mut minters = minters();
     let before = minters.external_credential(&settings);
-    let token = before.principal(&[]).unwrap().cell().token().await.unwrap();
+    let token = before.principal(&[]).unwrap().fixed_cell().unwrap().token().await.unwrap();
     let after = minters.external_credential(&settings);
     drop(before);
-    assert_eq!(after.principal(&[]).unwrap().cell().live().unwrap().id(), token.id());
+    assert_eq!(after.principal(&[]).unwrap().fixed_cell().unwrap().live().unwrap().id(), token.id());
     drop(after);
-    assert!(minters.external_credential(&settings).principal(&[]).unwrap().cell().live().is_none());
+    assert!(minters.external_credential(&settings).principal(&[]).unwrap().fixed_cell().unwrap().live().is_none());
 }
 
-#[tokio::test]
-async fn a_corrected_secret_does_not_wait_for_the_wrong_ones_back_off() {
-    let fake = Fake::serve(|request| {
+/// A server that takes the secret `good` alone.
+async fn knowing_the_good() -> Fake {
+    Fake::serve(|request| {
         let good = request.body().windows(4).any(|part| part == b"good");
         let (status, body) =
             if good { (200, r#"{"access_token":"t"}"#) } else { (401, r#"{"error":"invalid_client"}"#) };
         http::Response::builder().status(status).body(body.into()).unwrap()
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_corrected_secret_does_not_wait_for_the_wrong_ones_back_off() {
+    let fake = knowing_the_good().await;
     let mut settings = settings(fake.url("/token"));
-    settings.client_authentication = ClientAuthentication::ClientSecretPost;
+    settings.request_mut().unwrap().client_authentication = Some(ClientAuthentication::ClientSecretPost);
     let mut minters = minters();
     let wrong = minters.external_credential(&settings);
-    let failure = wrong.principal(&[]).unwrap().cell().token().await.unwrap_err();
+    let failure = wrong.principal(&[]).unwrap().fixed_cell().unwrap().token().await.unwrap_err();
     assert_eq!((failure.kind, failure.cause.as_str()), (MintFailureKind::Refused, "invalid_client"));
-    settings.principals[0].client_secret = Secret::new("good".to_owned());
+    settings.principals[0].client_secret = Some(Secret::new("good".to_owned()));
     let right = minters.external_credential(&settings);
-    assert!(right.principal(&[]).unwrap().cell().token().await.is_ok());
+    assert!(right.principal(&[]).unwrap().fixed_cell().unwrap().token().await.is_ok());
 }
 
 #[tokio::test]
@@ -135,7 +114,7 @@ async fn a_token_is_attached_with_the_scheme_of_each_credential_that_shares_it()
     bare.inject = Inject { header: HeaderName::from_static("x-amz-access-token"), scheme: None };
     let mut minters = minters();
     let (with_scheme, without) = (minters.external_credential(&plain), minters.external_credential(&bare));
-    let token = with_scheme.principal(&[]).unwrap().cell().token().await.unwrap();
+    let token = with_scheme.principal(&[]).unwrap().fixed_cell().unwrap().token().await.unwrap();
     for (credential, header, value) in
         [(&with_scheme, "authorization", "Bearer tok-1"), (&without, "x-amz-access-token", "tok-1")]
     {
@@ -172,7 +151,8 @@ async fn the_first_principal_that_admits_a_caller_is_taken() {
 async fn a_401_and_listed_codes_are_rejections() {
     let credential = minters().external_credential(&settings("http://127.0.0.1:1/token".parse().unwrap()));
     for (status, rejection) in [(401, true), (403, true), (200, false), (400, false), (407, false), (500, false)] {
-        assert_eq!(credential.is_rejection(StatusCode::from_u16(status).unwrap()), rejection, "{status}");
+        let verdict = credential.rejection().head(StatusCode::from_u16(status).unwrap(), &http::HeaderMap::new());
+        assert_eq!(verdict != Verdict::Accepted, rejection, "{status}");
     }
 }
 
@@ -181,6 +161,124 @@ async fn dropping_the_minters_fails_those_who_wait() {
     let mut minters = minters();
     let credential = minters.external_credential(&settings("http://127.0.0.1:1/token".parse().unwrap()));
     drop(minters);
-    let failure = credential.principal(&[]).unwrap().cell().token().await.unwrap_err();
+    let failure = credential.principal(&[]).unwrap().fixed_cell().unwrap().token().await.unwrap_err();
     assert_eq!(failure.kind, MintFailureKind::Unavailable);
+}
+
+fn own(flow: Flow, change: impl Fn(&mut PrincipalSettings)) -> Settings {
+    let mut settings = settings("http://127.0.0.1:1/token".parse().unwrap());
+    settings.flow = flow;
+    change(&mut settings.principals[0]);
+    settings
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_token_is_there_for_good_and_a_rejection_brings_it_again() {
+    let secret = |text: &str| Some(Secret::new(text.to_owned()));
+    let basic = own(Flow::Basic, |principal| {
+        (principal.username, principal.password) = (Some("Aladdin".to_owned()), secret("open sesame"));
+    });
+    let fixed = own(Flow::Static, |principal| principal.token = secret("key-1"));
+    for (mut settings, scheme, attached) in
+        [(basic, Some("Basic"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), (fixed, None, "key-1")]
+    {
+        settings.inject.scheme = scheme.map(str::to_owned);
+        let metrics = Metrics::default();
+        let mut minters = Minters::new(Handle::current(), metrics.clone());
+        let credential = minters.external_credential(&settings);
+        let principal = credential.principal(&[]).unwrap();
+        let cell = principal.fixed_cell().unwrap();
+        let token = cell.token().await.unwrap();
+        assert_eq!(principal.attachment(&token), attached);
+        tokio::time::advance(Duration::from_secs(30 * 365 * 24 * 60 * 60)).await;
+        assert_eq!(cell.live().unwrap().id(), token.id());
+        assert!(matches!(cell.renew(&token).await, Renewal::SameToken));
+        assert_eq!(cell.live().unwrap().id(), token.id(), "others go on with it");
+        let text = metrics.encode();
+        assert!(
+            text.contains(r#"keybearer_mints_total{external_credential="apigee",principal="default",outcome="ok"} 0"#)
+        );
+        assert!(!text.contains("token_expires_seconds{"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_token_that_cannot_be_sent_is_refused_as_misconfigured() {
+    let settings = own(Flow::Basic, |principal| principal.username = Some("a:b".to_owned()));
+    let mut minters = minters();
+    let credential = minters.external_credential(&settings);
+    let failure = credential.principal(&[]).unwrap().fixed_cell().unwrap().token().await.unwrap_err();
+    assert_eq!(failure.cause, "misconfigured: the user name holds a colon");
+}
+
+#[tokio::test]
+async fn a_cell_keeps_its_key_for_dpop_over_a_reload() {
+    let mut settings = settings("http://127.0.0.1:1/token".parse().unwrap());
+    settings.request_mut().unwrap().dpop = true;
+    let mut minters = minters();
+    let cell = |minters: &mut Minters, settings: &Settings| {
+        Arc::clone(minters.external_credential(settings).principal(&[]).unwrap().fixed_cell().unwrap())
+    };
+    let before = cell(&mut minters, &settings);
+    if crate::token::Dpop::generate().is_err() {
+        let failure = before.token().await.unwrap_err();
+        assert_eq!(failure.cause, "misconfigured: no key for DPoP can be made");
+        return;
+    }
+    let key = Arc::clone(before.dpop().unwrap());
+    let after = cell(&mut minters, &settings);
+    assert!(Arc::ptr_eq(&key, after.dpop().unwrap()));
+    settings.request_mut().unwrap().dpop = false;
+    assert!(cell(&mut minters, &settings).dpop().is_none());
+}
+
+/// Pins: they shared a back-off, so one revoked grant made all others of the same application fail.
+#[tokio::test]
+async fn a_dead_refresh_token_does_not_hold_up_the_other_grants_of_its_client() {
+    let fake = Fake::serve(|request| {
+        let dead = request.body().windows(4).any(|part| part == b"dead");
+        let (status, body) =
+            if dead { (400, r#"{"error":"invalid_grant"}"#) } else { (200, r#"{"access_token":"t"}"#) };
+        http::Response::builder().status(status).body(body.into()).unwrap()
+    })
+    .await;
+    let mut settings = settings(fake.url("/token"));
+    let kind = GrantKind::RefreshToken { store: None };
+    settings.request_mut().unwrap().grant = Grant { kind, grant_type: None };
+    settings.principals = ["dead", "good"]
+        .map(|text| PrincipalSettings {
+            client_id: "app".to_owned(),
+            refresh_token: Some(Secret::new(text.to_owned())),
+            ..principal(text, Some(&[text]))
+        })
+        .to_vec();
+    let mut minters = minters();
+    let credential = minters.external_credential(&settings);
+    let cell = |caller| credential.principal(&[name(caller)]).unwrap().fixed_cell().unwrap();
+    assert_eq!(cell("dead").token().await.unwrap_err().cause, "invalid_grant");
+    assert!(cell("good").token().await.is_ok());
+    cell("dead").token().await.unwrap_err();
+    assert_eq!(fake.seen().len(), 2, "and its success ends no back-off of the dead one");
+}
+
+/// Pins: they shared a back-off, so the wrong secret made the right one fail, and the right one's success had the wrong
+/// one tried again at once, which locks clients out.
+#[tokio::test]
+async fn a_wrong_secret_and_a_right_one_of_one_client_have_nothing_to_do_with_each_other() {
+    let fake = knowing_the_good().await;
+    let mut wrong = settings(fake.url("/token"));
+    wrong.request_mut().unwrap().client_authentication = Some(ClientAuthentication::ClientSecretPost);
+    let mut right = wrong.clone();
+    right.name = name("right");
+    right.principals[0].client_secret = Some(Secret::new("good".to_owned()));
+    let mut minters = minters();
+    let [right, wrong] = [&right, &wrong].map(|settings| minters.external_credential(settings));
+    let token = |credential: &Arc<ExternalCredential>| {
+        let cell = Arc::clone(credential.principal(&[]).unwrap().fixed_cell().unwrap());
+        async move { cell.token().await }
+    };
+    assert_eq!(token(&wrong).await.unwrap_err().cause, "invalid_client");
+    assert!(token(&right).await.is_ok());
+    token(&wrong).await.unwrap_err();
+    assert_eq!(fake.seen().len(), 2);
 }

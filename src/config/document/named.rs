@@ -1,0 +1,77 @@
+//! Named credentials as written.
+
+use serde::Deserialize;
+
+use super::{CredentialDangers, Tls, Value};
+use crate::config::field::Field;
+use crate::config::quantity::{Size, Span};
+
+/// `[named_credentials.NAME]`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct NamedCredential {
+    pub(crate) label: Field<String>,
+    pub(crate) description: Field<String>,
+    pub(crate) enabled: Field<bool>,
+    pub(crate) r#match: Field<Match>,
+    pub(crate) callers: Field<Vec<Field<String>>>,
+    pub(crate) url: Field<String>,
+    pub(crate) external_credential: Field<String>,
+    pub(crate) generate_authorization_header: Field<bool>,
+    pub(crate) host_header: Field<String>,
+    pub(crate) tls: Field<Tls>,
+    pub(crate) headers: Field<Vec<Field<HeaderEntry>>>,
+    pub(crate) remove_headers: Field<Vec<Field<String>>>,
+    pub(crate) keep_cookies: Field<bool>,
+    pub(crate) forwarded: Field<Forwarded>,
+    pub(crate) replay: Field<Replay>,
+    pub(crate) replay_limit: Field<Size>,
+    pub(crate) timeouts: Field<Timeouts>,
+    pub(crate) dangerous: Field<CredentialDangers>,
+}
+
+/// `match`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write match = { path = \"/orders\", host = \"…\", methods = [\"GET\"] }")]
+pub(crate) struct Match {
+    pub(crate) path: Field<String>,
+    pub(crate) host: Field<String>,
+    pub(crate) methods: Field<Vec<Field<String>>>,
+}
+
+/// One element of `headers`.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write { name = \"x-version\", value = \"2\" }")]
+pub(crate) struct HeaderEntry {
+    pub(crate) name: Field<String>,
+    pub(crate) value: Field<Value>,
+}
+
+/// `forwarded`
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::enum_variant_names, reason = "`x-forwarded` is the beginning of the fields' names")]
+pub(crate) enum Forwarded {
+    None,
+    XForwarded,
+    Rfc7239,
+}
+
+/// `replay`, of a named credential or of a refresh rule
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Replay {
+    Always,
+    Idempotent,
+    Never,
+}
+
+/// `timeouts`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write timeouts = { connect = \"5s\", first_byte = \"60s\" }")]
+pub(crate) struct Timeouts {
+    pub(crate) connect: Field<Span>,
+    pub(crate) first_byte: Field<Span>,
+    pub(crate) idle: Field<Span>,
+    pub(crate) total: Field<Span>,
+}

@@ -1,0 +1,96 @@
+//! Looks at the beginning of an answer's body where a renewal rule asks for it, and hands the answer on as it came.
+//!
+//! Bounds hold in bytes read, bytes decoded, pieces and time, so no answer is held up for long or collected. Answers
+//! that stream by their nature are not looked into: for them, rules on the body do not match. What a rule says is
+//! decided in `token`.
+
+mod body;
+mod decode;
+
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::response::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
+use tokio::time::Instant;
+
+use self::body::Next;
+pub(super) use self::body::UpstreamBody;
+use self::decode::Decoder;
+use crate::token::{RejectionRules, Seen, Verdict};
+
+/// Most bytes of a decoded body that rules see.
+const DECODED: usize = 16 * 1024;
+/// Most bytes that are read for them; the piece with which this is reached is kept whole.
+const READ: usize = 64 * 1024;
+/// Most pieces that are read: rules are asked after each.
+const PIECES: usize = 512;
+/// How long all of it may take. An upstream that pauses longer in the middle of an error is told from its beginning.
+const TIME: Duration = Duration::from_secs(2);
+
+/// What the rules say about `answer` to a request with this method once a prefix of its body was seen; never
+/// [`Verdict::Look`]. Takes until `end` at most.
+pub(super) async fn look(
+    answer: Response<UpstreamBody>,
+    method: &Method,
+    rules: &RejectionRules,
+    end: Option<Instant>,
+) -> (Response<UpstreamBody>, Verdict) {
+    let (parts, mut body) = answer.into_parts();
+    let judge = |seen: Seen<'_>| rules.body(parts.status, &parts.headers, seen);
+    let Some(mut decoder) = decoder(&parts, method) else {
+        let verdict = judge(Seen::Cut(&[]));
+        return (Response::from_parts(parts, body), verdict);
+    };
+    let latest = Instant::now() + TIME;
+    let latest = end.map_or(latest, |end| end.min(latest));
+    let reading = read(&mut body, &mut decoder, judge);
+    let verdict = match tokio::time::timeout_at(latest, reading).await {
+        Ok(verdict) => verdict,
+        Err(_) => judge(Seen::Cut(decoder.decoded())),
+    };
+    (Response::from_parts(parts, body), verdict)
+}
+
+/// Reads until the rules are certain, the body ends, or a bound is reached.
+async fn read(body: &mut UpstreamBody, decoder: &mut Decoder, judge: impl Fn(Seen<'_>) -> Verdict) -> Verdict {
+    let mut left = READ;
+    for _ in 0..PIECES {
+        let piece = match body.keep_next().await {
+            Next::Data(piece) => piece,
+            Next::End if decoder.is_whole() => return judge(Seen::Whole(decoder.decoded())),
+            Next::End | Next::Failed => break,
+        };
+        decoder.push(piece.get(..left).unwrap_or(&piece));
+        if piece.len() > left || !decoder.is_whole() {
+            break;
+        }
+        left -= piece.len();
+        let verdict = judge(Seen::Beginning(decoder.decoded()));
+        if verdict != Verdict::Look {
+            return verdict;
+        }
+    }
+    judge(Seen::Cut(decoder.decoded()))
+}
+
+/// What decodes the body; none where it is not looked into.
+fn decoder(parts: &Parts, method: &Method) -> Option<Decoder> {
+    let has_none = method == Method::HEAD
+        || parts.status.is_informational()
+        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if has_none || streams(&parts.headers) {
+        return None;
+    }
+    Decoder::of(&parts.headers, DECODED, READ)
+}
+
+/// Whether an answer of this type comes bit by bit for as long as it pleases.
+fn streams(headers: &HeaderMap) -> bool {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "text/event-stream" || essence == "multipart/x-mixed-replace" || essence.starts_with("application/grpc")
+}
+
+#[cfg(test)]
+mod tests;
