@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 mod explain;
 pub mod health;
+mod import;
 mod run;
 pub mod token;
 
@@ -66,6 +67,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Get a token for a named or external credential and describe it
     Token(token::Arguments),
+    /// Turn the metadata of another product into a configuration, with a list of the secrets to set
+    Import(import::Arguments),
     /// Ask the running process whether it is ready; exit status 0 or 1
     Health,
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Explain(arguments) => explain::run(&global, &arguments),
         Command::Token(arguments) => token::run(&global, &arguments),
+        Command::Import(arguments) => import::run(&global, &arguments),
         Command::Health => health::run(&global),
     };
     ExitCode::from(status)

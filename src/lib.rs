@@ -12,6 +12,7 @@ pub mod app;
 
 pub mod admin;
 pub mod demo;
+pub mod import;
 
 pub mod config;
 
