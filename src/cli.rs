@@ -2,6 +2,8 @@
 
 pub mod check;
 pub mod demo;
+pub mod diagnosis;
+mod doctor;
 mod explain;
 pub mod health;
 mod import;
@@ -69,6 +71,8 @@ enum Command {
     Token(token::Arguments),
     /// Turn the metadata of another product into a configuration, with a list of the secrets to set
     Import(import::Arguments),
+    /// Walk the whole way, from DNS to a trial request, and explain what is wrong
+    Doctor(doctor::Arguments),
     /// Ask the running process whether it is ready; exit status 0 or 1
     Health,
 }
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&global, &arguments),
         Command::Token(arguments) => token::run(&global, &arguments),
         Command::Import(arguments) => import::run(&global, &arguments),
+        Command::Doctor(arguments) => doctor::run(&global, &arguments),
         Command::Health => health::run(&global),
     };
     ExitCode::from(status)

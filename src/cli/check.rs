@@ -6,9 +6,9 @@ mod report;
 
 use clap::Args;
 
-use super::{FAILURE, Format, Global, failed, with_causes};
+use super::{FAILURE, Format, Global, doctor, failed};
 use crate::config::{self, Loaded, Secrets};
-use crate::token::mint_once;
+use crate::token::{Flow, Observed, RequestSettings, Settings, mint_observed};
 
 pub use self::report::report;
 
@@ -41,12 +41,20 @@ fn online(loaded: &Loaded) -> u8 {
         Err(error) => return failed(&error),
     };
     let mut status = 0;
-    for settings in &loaded.config.external_credentials {
+    let with_tokens = |settings: &&Settings| !matches!(settings.flow, Flow::None);
+    for settings in loaded.config.external_credentials.iter().filter(with_tokens) {
+        if settings.request().is_some_and(RequestSettings::depends_on_request) {
+            anstream::eprintln!("{}: not tried, scope or audience depends on the caller's request", settings.name);
+            continue;
+        }
         for principal in &settings.principals {
-            match runtime.block_on(mint_once(settings, principal, &[])) {
+            let Observed { sightings, outcome, .. } = runtime.block_on(mint_observed(settings, principal, &[]));
+            match outcome {
                 Ok(_) => anstream::eprintln!("{}/{}: got a token", settings.name, principal.name),
                 Err(error) => {
-                    anstream::eprintln!("{}/{}: {}", settings.name, principal.name, with_causes(&error));
+                    let diagnosis = runtime.block_on(doctor::explain(settings, principal, &sightings, &error));
+                    let told = doctor::told(&diagnosis);
+                    anstream::eprintln!("{}/{}: {error}\n\n{told}\n", settings.name, principal.name);
                     status = FAILURE;
                 }
             }

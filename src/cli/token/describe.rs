@@ -4,10 +4,9 @@
 //! claims of a JWT are shown either way, because without the signature they open nothing; nothing is verified here,
 //! since the token is not for us, and the text says so.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::jwt::Jwt;
 use crate::token::{Minted, Origin};
 
 /// Whether the token is printed.
@@ -17,12 +16,6 @@ pub enum Show {
     Masked,
     /// All of it: `--show`.
     Token,
-}
-
-/// Header and claims of a token that is a JWT in compact form (RFC 7519 3.1), as they are written.
-struct Jwt {
-    header: Value,
-    claims: Value,
 }
 
 /// The description for a person.
@@ -101,22 +94,6 @@ fn lifetime(minted: &Minted) -> String {
         Origin::Endpoint => span.to_string(),
         Origin::Default => format!("{span} (default_lifetime: the endpoint names no usable one)"),
         Origin::Maximum => format!("{span} (max_lifetime: the endpoint names a longer one)"),
-    }
-}
-
-impl Jwt {
-    /// `None` for whatever is not three base64url parts of which the first two are JSON objects.
-    fn read(token: &str) -> Option<Self> {
-        let mut parts = token.split('.');
-        let (header, claims, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() {
-            return None;
-        }
-        let object = |part: &str| {
-            let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
-            serde_json::from_slice(&bytes).ok().filter(Value::is_object)
-        };
-        Some(Self { header: object(header)?, claims: object(claims)? })
     }
 }
 
