@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::support::http::request;
 use crate::support::proxy::path;
+use crate::support::scene::sha256;
 use crate::support::stage::{Stage, named};
 
 /// A listener that others can reach, and an admin listener that they cannot.
@@ -27,11 +28,6 @@ fn keys() -> String {
         "[callers.billing]\napi_key_sha256 = \"{billing}\"\n\
          [callers.audit]\napi_key_sha256 = \"{audit}\"\nheader = \"x-audit-key\"\n"
     )
-}
-
-fn sha256(text: &str) -> String {
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn get(name: &str, fields: &[(&str, &str)]) -> Vec<u8> {

@@ -21,6 +21,36 @@ mod ground;
 /// Every kind of exchange with a certified OAuth server and a resource server that checks each token.
 mod exchange;
 
+/// Every way in which a client proves who it is, before a certified OAuth server.
+mod client_authentication;
+
+/// Tokens that are worth nothing without a key of ours: DPoP and certificate-bound ones.
+mod bound_tokens;
+
+/// Every flow on the wire, from the first token to the next.
+mod flows;
+
+/// Refresh tokens that change at every use, over a restart too.
+mod refresh_tokens;
+
+/// What is attached without asking a server: a JWT of our own, an API key, a password, nothing.
+mod own_tokens;
+
+/// Token endpoints that are reached through a proxy.
+mod way_out;
+
+/// Values that are computed for each exchange.
+mod formulas;
+
+/// Who acts for whom under one external credential.
+mod principals;
+
+/// Every preset, with what it needs and nothing else.
+mod presets;
+
+/// Fifty providers as they were recorded, each driven through the whole program.
+mod zoo;
+
 /// What an intermediary owes to the fields it passes on, in both directions.
 mod hygiene;
 
@@ -48,6 +78,12 @@ mod cold_start;
 /// Tokens revoked in the middle of heavy traffic.
 mod revocation;
 
+/// A provider whose new token ends the old one.
+mod only_token;
+
+/// Tokens that live ten seconds, one second, or nobody knows how long.
+mod short_lives;
+
 /// The token endpoint goes away, and comes back.
 mod outage;
 
@@ -59,6 +95,9 @@ mod token_endpoint;
 
 /// What counts as a rejection, what is renewed and replayed, and the brakes on both.
 mod rejection;
+
+/// Rules on status, fields and bodies that say when a token is no longer good, and nonces for proofs.
+mod renewal_rules;
 
 /// Pooled connections that the upstream closes at the wrong moment.
 mod pool;
@@ -74,6 +113,12 @@ mod demo;
 
 /// Mistakes in a configuration.
 mod check;
+
+/// Metadata of Salesforce becomes a configuration.
+mod import;
+
+/// Typical mistakes, and how `doctor` explains them.
+mod doctor;
 
 /// The end of the process, in order.
 mod drain;

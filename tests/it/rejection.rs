@@ -13,7 +13,7 @@ use crate::support::http::{self, Answer, Connection, request};
 use crate::support::load::{Amount, Load};
 use crate::support::metrics::Scrape;
 use crate::support::proxy::Proxy;
-use crate::support::scripted::{Received, Scripted, Serving, answer};
+use crate::support::scripted::{Scripted, answer};
 use crate::support::servers::{Servers, run};
 use crate::support::{PATIENCE, eventually, load_time, within};
 
@@ -65,17 +65,6 @@ async fn warm(proxy: &Proxy) -> Connection {
     let mut caller = Connection::open(proxy.address).await.unwrap();
     assert_eq!(caller.exchange(&request("GET", "/orders/warm", &[], b"")).await.unwrap().status, 200);
     caller
-}
-
-/// An upstream that answers `refusal` to the first token it sees and 200 to every other.
-async fn refuses_the_first_token(refusal: Vec<u8>) -> Serving {
-    let mut first = None;
-    let answer = move |request: &Received| {
-        let token = request.authorization().to_owned();
-        let first = first.get_or_insert_with(|| token.clone());
-        if *first == token { refusal.clone() } else { answer(200, &[], &request.body) }
-    };
-    Scripted::start().await.serve(answer)
 }
 
 // Always 401.
@@ -194,7 +183,8 @@ async fn a_status_that_is_not_listed_is_no_rejection() {
 /// What became of one request after a first token was refused with `status`: the answer, and how often it was sent.
 async fn after(status: u16, replay: &str, method: &str) -> (Answer, usize, Servers) {
     let servers = Servers::start().await;
-    let upstream = refuses_the_first_token(answer(status, &[("X-Said", "the upstream")], b"no")).await;
+    let upstream =
+        Scripted::start().await.refusing_the_first_token(answer(status, &[("X-Said", "the upstream")], b"no"));
     let url = format!("http://{}", upstream.address);
     let proxy = run(&servers.config(&url, replay, "additional_refresh_status_codes = [403]")).await;
     let body: &[u8] = if matches!(method, "POST" | "PUT" | "PATCH") { b"the body" } else { b"" };
@@ -480,7 +470,7 @@ async fn a_large_refusal_is_not_lost() {
     let servers = Servers::start().await;
     let large = content(3 << 20);
     let fields = [("Content-Encoding", "gzip"), ("WWW-Authenticate", "Bearer error=\"invalid_token\"")];
-    let upstream = refuses_the_first_token(answer(401, &fields, &large)).await;
+    let upstream = Scripted::start().await.refusing_the_first_token(answer(401, &fields, &large));
     let url = format!("http://{}", upstream.address);
     let proxy = run(&servers.config(&url, "replay = \"never\"", "")).await;
     let refused = http::get(proxy.address, "/orders/x").await.unwrap();
@@ -489,7 +479,7 @@ async fn a_large_refusal_is_not_lost() {
     assert_eq!(sha256(&refused.body), sha256(&large));
 
     // Where the mint fails the caller has waited with the answer half read; it is still whole.
-    let upstream = refuses_the_first_token(answer(401, &fields, &large)).await;
+    let upstream = Scripted::start().await.refusing_the_first_token(answer(401, &fields, &large));
     let proxy = servers.proxy_to(upstream.address, "").await;
     let unavailable = Said { status: 503_u16.try_into().unwrap(), ..Said::default() };
     servers.issuer.behave_once(Behavior::Conforming);
@@ -500,7 +490,7 @@ async fn a_large_refusal_is_not_lost() {
 
     // And where the replay works, the caller sees nothing of it.
     servers.issuer.behave(Behavior::Conforming);
-    let upstream = refuses_the_first_token(answer(401, &fields, &large)).await;
+    let upstream = Scripted::start().await.refusing_the_first_token(answer(401, &fields, &large));
     let proxy = servers.proxy_to(upstream.address, "").await;
     let fine = http::post(proxy.address, "/orders/x", b"echoed").await.unwrap();
     assert_eq!((fine.status, fine.body.as_slice()), (200, b"echoed".as_slice()));

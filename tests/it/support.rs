@@ -10,6 +10,7 @@ pub(crate) mod oidc;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod recorder;
+pub(crate) mod scene;
 pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod stage;

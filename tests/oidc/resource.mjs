@@ -1,13 +1,16 @@
 // The resource server: an API that asks the issuer about every token it sees and caches nothing. It counts what
 // reached it, so that a test can say what the proxy sent and what it did not.
 
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { Agent, createServer, request as send } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
-import { INSPECTOR } from './issuer.mjs';
+import * as jose from 'jose';
+
+import { INSPECTOR, REQUEST_CERTIFICATE, clientCertificate } from './issuer.mjs';
 
 const ZEROS = Buffer.alloc(64 * 1024);
 const agent = new Agent({ keepAlive: true, maxSockets: 256, scheduling: 'fifo' });
@@ -53,7 +56,7 @@ async function echo(request, response, token) {
     authorizations: fields.filter((name) => name.toLowerCase() === 'authorization').length,
     scheme: authorization.split(' ')[0],
     body: await digest(request),
-    token: { client_id: token.client_id, scope: token.scope, aud: token.aud },
+    token: { client_id: token.client_id, scope: token.scope, aud: token.aud, cnf: token.cnf },
   };
   const text = JSON.stringify(answer);
   response.writeHead(200, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
@@ -89,9 +92,10 @@ function statusOnly(response, status) {
   response.end();
 }
 
-function refuse(request, response, why) {
+function refuse(request, response, why, scheme = 'Bearer', fields = {}) {
   request.resume();
-  response.writeHead(401, { 'www-authenticate': `Bearer realm="orders"${why}`, 'content-type': 'text/plain' });
+  const challenge = { 'www-authenticate': `${scheme} realm="orders"${why}` };
+  response.writeHead(401, { ...challenge, 'content-type': 'text/plain', ...fields });
   response.end('the token is not good\n');
 }
 
@@ -107,16 +111,46 @@ async function route(request, response, token, held) {
   return statusOnly(response, 404);
 }
 
+/** What a DPoP proof must prove for this request (RFC 9449 4.3); the error code otherwise. */
+async function proofProblem({ request, presented, token, origin, nonce, proofs }) {
+  const proof = request.headers.dpop;
+  if (!proof || proof.includes(',')) return 'invalid_dpop_proof';
+  try {
+    const { payload, protectedHeader } = await jose.jwtVerify(proof, jose.EmbeddedJWK, { typ: 'dpop+jwt', maxTokenAge: 60 });
+    if (nonce && payload.nonce !== nonce) return 'use_dpop_nonce';
+    const ath = createHash('sha256').update(presented).digest('base64url');
+    const bound = (await jose.calculateJwkThumbprint(protectedHeader.jwk)) === token.cnf?.jkt;
+    const htu = `${origin}${new URL(request.url, origin).pathname}`;
+    if (payload.htm !== request.method || payload.htu !== htu || payload.ath !== ath || !bound) return 'invalid_dpop_proof';
+    if (proofs.has(payload.jti)) return 'invalid_dpop_proof';
+    proofs.add(payload.jti);
+    return undefined;
+  } catch {
+    return 'invalid_dpop_proof';
+  }
+}
+
+/** Whether the connection's certificate is the one that a certificate-bound token names (RFC 8705 3). */
+function certificateProblem(request, token) {
+  const bound = token.cnf?.['x5t#S256'];
+  if (!bound) return undefined;
+  const shown = clientCertificate(request)?.sha256.replaceAll(':', '');
+  return shown && Buffer.from(shown, 'hex').toString('base64url') === bound ? undefined : 'invalid_token';
+}
+
 /** Starts the resource server on a free port. */
-export async function startResourceServer(introspection) {
-  const stats = { requests: 0, with_token: 0, without_token: 0, refused: 0, tokens: [], duplicate_posts: 0, held: 0 };
+export async function startResourceServer(introspection, { tls, dpop_nonces: demandsNonces } = {}) {
+  let nonce = demandsNonces ? randomBytes(12).toString('base64url') : undefined;
+  let origin;
+  const proofs = new Set();
+  const stats = { requests: 0, with_token: 0, with_proof: 0, nonces_asked: 0, unbound: 0, without_token: 0, refused: 0, tokens: [], duplicate_posts: 0, held: 0 };
   const seen = new Set();
   const applied = new Set();
   const held = new Set();
 
   const serve = async (request, response) => {
     stats.requests += 1;
-    const presented = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
+    const [, scheme, presented] = /^(Bearer|DPoP) (.+)$/.exec(request.headers.authorization ?? '') ?? [];
     if (!presented) {
       stats.without_token += 1;
       return refuse(request, response, '');
@@ -128,6 +162,18 @@ export async function startResourceServer(introspection) {
       stats.refused += 1;
       return refuse(request, response, ', error="invalid_token"');
     }
+    if (scheme === 'DPoP' || token.cnf?.jkt) {
+      const problem = await proofProblem({ request, presented, token, origin, nonce, proofs });
+      if (problem === 'use_dpop_nonce') stats.nonces_asked += 1;
+      else if (problem) stats.refused += 1;
+      if (problem) return refuse(request, response, `, error="${problem}"`, 'DPoP', nonce ? { 'dpop-nonce': nonce } : {});
+      stats.with_proof += 1;
+    }
+    const problem = certificateProblem(request, token);
+    if (problem) {
+      stats.unbound += 1;
+      return refuse(request, response, `, error="${problem}"`);
+    }
     const id = request.headers['idempotency-key'];
     if (request.method === 'POST' && id) {
       if (applied.has(id)) stats.duplicate_posts += 1;
@@ -136,19 +182,26 @@ export async function startResourceServer(introspection) {
     return route(request, response, token, held);
   };
 
-  const server = createServer((request, response) => {
+  const listener = (request, response) => {
     serve(request, response).catch((error) => {
       // A transfer that the caller broke off is no failure of ours; anything else must not pass unnoticed.
       if (!['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE'].includes(error.code)) process.stderr.write(`${error.stack}\n`);
       response.destroy();
     });
-  });
+  };
+  const server = tls ? createTlsServer({ ...tls, ...REQUEST_CERTIFICATE }, listener) : createServer(listener);
   server.requestTimeout = 0;
   server.keepAliveTimeout = 120_000;
   server.listen(0, '127.0.0.1', 4096);
   await once(server, 'listening');
+  const { port } = server.address();
+  origin = tls ? `https://localhost:${port}` : `http://127.0.0.1:${port}`;
   return {
-    port: server.address().port,
+    port,
+    /** From now on proofs need another nonce. */
+    newNonce() {
+      nonce = randomBytes(12).toString('base64url');
+    },
     stats: () => ({ ...stats, tokens: [...seen], held: held.size }),
     release() {
       for (const release of held) release();

@@ -4,7 +4,9 @@
 //                     "lifetime":60}],"resources":["urn:orders"]}'
 //
 // prints one line of JSON with the three ports when all is up, and exits when its standard input closes.
-// The control channel: GET /_stats, /_tokens; POST /_revoke_all, /_pause, /_resume, /_release, /_token_answer.
+// With `"tls":{"key":…,"cert":…,"ca":…}` both speak TLS and ask for a client certificate; with `"dpop_nonces":true`
+// both demand nonces of their own in DPoP proofs.
+// The control channel: GET /_stats, /_tokens, /_requests; POST /_revoke_all, /_pause, /_resume, /_release, /_new_nonce, /_token_answer.
 
 import { createServer } from 'node:http';
 import { once } from 'node:events';
@@ -16,16 +18,19 @@ process.stdin.on('end', () => process.exit(0));
 process.stdin.on('error', () => process.exit(0));
 process.stdin.resume();
 
-const issuer = await startIssuer(JSON.parse(process.argv[2] ?? '{}'));
-const resource = await startResourceServer(issuer.introspection);
+const settings = JSON.parse(process.argv[2] ?? '{}');
+const issuer = await startIssuer(settings);
+const resource = await startResourceServer(issuer.introspection, settings);
 
 const actions = {
   'GET /_stats': () => ({ issuer: issuer.stats, resource: resource.stats() }),
   'GET /_tokens': () => issuer.tokens(),
+  'GET /_requests': () => issuer.requests,
   'POST /_revoke_all': () => ({ revoked: issuer.revokeAll() }),
   'POST /_pause': () => issuer.pause(),
   'POST /_resume': () => issuer.resume(),
   'POST /_release': () => resource.release(),
+  'POST /_new_nonce': () => resource.newNonce(),
   'POST /_token_answer': (body) => issuer.answer(JSON.parse(body)),
 };
 

@@ -34,6 +34,19 @@ impl Authority {
         self.sign(named("localhost", names), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// A server of another name.
+    pub(crate) fn named(&self, name: &str) -> Identity {
+        self.sign(named(name, vec![name.to_owned()]), ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A server on loopback whose certificate is of the last century's end.
+    pub(crate) fn expired(&self) -> Identity {
+        let mut params = named("localhost", vec!["localhost".to_owned()]);
+        params.not_before = rcgen::date_time_ymd(1999, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1999, 12, 31);
+        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     /// A client of this name.
     pub(crate) fn client(&self, name: &str) -> Identity {
         self.sign(named(name, Vec::new()), ExtendedKeyUsagePurpose::ClientAuth)

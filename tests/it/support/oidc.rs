@@ -55,10 +55,6 @@ pub(crate) struct Issuer {
 impl Issuer {
     /// Starts both with these clients; none when Node is not there.
     pub(crate) async fn start(clients: &[Client]) -> Option<Self> {
-        let folder = match installed() {
-            Ok(folder) => folder,
-            Err(why) => return unavailable(why),
-        };
         let clients: Vec<Value> = clients
             .iter()
             .map(|client| {
@@ -66,7 +62,15 @@ impl Issuer {
                        "authentication": client.authentication, "lifetime": client.lifetime})
             })
             .collect();
-        let settings = json!({"clients": clients, "resources": [RESOURCE]});
+        Self::with(&json!({"clients": clients, "resources": [RESOURCE]})).await
+    }
+
+    /// Starts both as `server.mjs` is told to; none when Node is not there.
+    pub(crate) async fn with(settings: &Value) -> Option<Self> {
+        let folder = match installed() {
+            Ok(folder) => folder,
+            Err(why) => return unavailable(why),
+        };
         let mut command = Command::new("node");
         let process =
             Process::start(command.arg(folder.join("server.mjs")).arg(settings.to_string())).expect("node starts");
@@ -112,6 +116,16 @@ client_secret = {{ env = "ORDERS_SECRET" }}
     /// What happened so far.
     pub(crate) async fn stats(&self) -> Stats {
         Stats(control(http::get(self.control, "/_stats").await))
+    }
+
+    /// Every request to the token endpoint, whole: `{headers, body}`.
+    pub(crate) async fn token_requests(&self) -> Vec<Value> {
+        serde_json::from_value(control(http::get(self.control, "/_requests").await)).unwrap()
+    }
+
+    /// From now on the resource server wants another nonce in DPoP proofs.
+    pub(crate) async fn new_nonce(&self) {
+        self.tell("/_new_nonce", b"").await;
     }
 
     /// Every access token that is stored, whole.
@@ -181,6 +195,26 @@ impl Stats {
     /// Those whose token was expired, revoked or unknown.
     pub(crate) fn refused(&self) -> u64 {
         self.count("/resource/refused")
+    }
+
+    /// Answers of the token endpoint with this status.
+    pub(crate) fn token_answers(&self, status: u16) -> u64 {
+        self.0["issuer"]["token_answers"][status.to_string()].as_u64().unwrap_or(0)
+    }
+
+    /// Requests with a DPoP proof that holds.
+    pub(crate) fn with_proof(&self) -> u64 {
+        self.count("/resource/with_proof")
+    }
+
+    /// Proofs that lacked the nonce wanted.
+    pub(crate) fn nonces_asked(&self) -> u64 {
+        self.count("/resource/nonces_asked")
+    }
+
+    /// Certificate-bound tokens that came over a connection with another certificate.
+    pub(crate) fn unbound(&self) -> u64 {
+        self.count("/resource/unbound")
     }
 
     /// POSTs that were carried out a second time.

@@ -84,6 +84,16 @@ impl Scripted {
         Serving { address, received, _accepting: accepting }
     }
 
+    /// Answers `refusal` to the first token it sees, and to every other 200 with the request's body.
+    pub(crate) fn refusing_the_first_token(self, refusal: Vec<u8>) -> Serving {
+        let mut first = None;
+        self.serve(move |request| {
+            let token = request.authorization().to_owned();
+            let first = first.get_or_insert_with(|| token.clone());
+            if *first == token { refusal.clone() } else { answer(200, &[], &request.body) }
+        })
+    }
+
     async fn connection(&self) -> Peer {
         let (stream, _) = self.listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();

@@ -1,0 +1,208 @@
+//! Token endpoints that only a proxy on the way out reaches: absolute-form for plain HTTP (RFC 9112 3.2.2), `CONNECT`
+//! for TLS (RFC 9110 9.3.6), and its password for it alone.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::support::certificates::Authority;
+use crate::support::http::fields;
+use crate::support::nginx::{Nginx, Tls};
+use crate::support::proxy::Setup;
+use crate::support::scene::{Scene, TokenEndpoint, basic};
+use crate::support::servers::ClosedPort;
+
+const PASSWORD: &str = "c4n4ry-Pr0xy:Dz5 Kf9&Yw2";
+
+/// A small proxy on the way out: every request leads to `target`, whatever its name is. It keeps each head it is sent.
+struct WayOut {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+    _accepting: JoinSet<()>,
+}
+
+impl WayOut {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heads);
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(stream, target, Arc::clone(&kept)));
+            }
+        });
+        Self { address, heads, _accepting: accepting }
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// One request, then whatever either side says.
+async fn serve(stream: TcpStream, target: SocketAddr, heads: Arc<Mutex<Vec<String>>>) {
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    heads.lock().unwrap().push(head.clone());
+    let mut onward = TcpStream::connect(target).await.unwrap();
+    if head.starts_with("CONNECT ") {
+        stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await.unwrap();
+    } else {
+        onward.write_all(origin_form(&head).as_bytes()).await.unwrap();
+    }
+    // Either side may break the connection off; there is nothing to say about it here.
+    let _ = copy_bidirectional(&mut stream, &mut onward).await;
+}
+
+/// The head as a proxy sends it on.
+fn origin_form(head: &str) -> String {
+    let (line, rest) = head.split_once("\r\n").unwrap();
+    let [method, target, version] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let (_, path) =
+        target.strip_prefix("http://").unwrap_or_else(|| panic!("not absolute: {line}")).split_once('/').unwrap();
+    let rest: String =
+        rest.split_inclusive("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("proxy-")).collect();
+    format!("{method} /{path} {version}\r\n{rest}")
+}
+
+fn tables(token_endpoint: &str, further: &str) -> String {
+    format!(
+        "[named_credentials.orders]\nurl = \"http://{{upstream}}\"\nexternal_credential = \"issuer\"\n\
+         [external_credentials.issuer]\ntoken_endpoint = \"{token_endpoint}\"\nclient_id = \"orders\"\n\
+         client_secret = {{ dangerous_literal = \"orders-secret\" }}\n{further}\n"
+    )
+}
+
+fn secrets(setup: Setup) -> Setup {
+    setup.env("PROXY_PASSWORD", PASSWORD)
+}
+
+/// `http_proxy` with a login, and these further keys.
+fn through(address: SocketAddr, further: &str) -> String {
+    format!(
+        "http_proxy = {{ url = \"http://{address}\", username = \"user\", \
+         password = {{ env = \"PROXY_PASSWORD\" }}{further} }}\n"
+    )
+}
+
+#[tokio::test]
+async fn plain_http_goes_in_absolute_form_and_the_password_stays_with_the_proxy() {
+    let endpoint = TokenEndpoint::start().await;
+    let way = WayOut::to(endpoint.address()).await;
+    // The name means nothing to us: only the proxy has to know it.
+    let lines = through(way.address, "") + "dangerous = { plain_http = true }\n";
+    let tables = tables("http://login.invalid:8443/token?tenant=17", &lines);
+    let scene = Scene::before(endpoint, &tables, secrets).await;
+    assert_eq!(scene.pass("/orders/x", &[]).await.bearer(), "token-1");
+    assert_eq!(scene.renew("/orders/x").await.bearer(), "token-2");
+
+    let (heads, asked) = (way.heads(), scene.endpoint.asked());
+    assert_eq!((heads.len(), asked.len()), (2, 2), "{heads:#?}");
+    for (head, asked) in heads.iter().zip(&asked) {
+        assert!(head.starts_with("POST http://login.invalid:8443/token?tenant=17 HTTP/1.1\r\n"), "{head}");
+        assert_eq!(fields(head, "host"), ["login.invalid:8443"]);
+        assert_eq!(basic(fields(head, "proxy-authorization")[0]), format!("user:{PASSWORD}"));
+        assert_eq!(asked.field("proxy-authorization"), None);
+        assert_eq!(basic(asked.authorization()), "orders:orders-secret", "what is the endpoint's passes through");
+    }
+    assert!(scene.upstream.requests().iter().all(|seen| seen.fields("proxy-authorization").is_empty()));
+    let log = scene.proxy.process.stderr.text() + &scene.proxy.process.stdout.text();
+    assert!(!log.contains("c4n4ry"), "{log}");
+}
+
+#[tokio::test]
+async fn tls_goes_through_a_tunnel_and_the_proxy_sees_only_the_authority() {
+    let endpoint = TokenEndpoint::start().await;
+    let authority = Authority::new("a private CA");
+    let identity = authority.server();
+    let tls = Tls { identity: &identity, protocols: "TLSv1.3", client_authority: None };
+    let Some(nginx) = Nginx::start(endpoint.address(), Some(tls)).await else { return };
+    let way = WayOut::to(nginx.address).await;
+    let lines = through(way.address, "") + "tls = { ca = \"ca.pem\" }\n";
+    let tables = tables("https://localhost:9/token", &lines);
+    let setup = |setup| secrets(setup).file("ca.pem", &authority.certificate);
+    let scene = Scene::before(endpoint, &tables, setup).await;
+    assert_eq!(scene.pass("/orders/x", &[]).await.bearer(), "token-1");
+
+    let heads = way.heads();
+    assert_eq!(heads.len(), 1);
+    assert!(heads[0].starts_with("CONNECT localhost:9 HTTP/1.1\r\n"), "{}", heads[0]);
+    assert_eq!(basic(fields(&heads[0], "proxy-authorization")[0]), format!("user:{PASSWORD}"));
+    assert!(fields(&heads[0], "authorization").is_empty(), "{}", heads[0]);
+    let asked = scene.endpoint.asked();
+    assert_eq!((asked.len(), asked[0].field("proxy-authorization")), (1, None));
+    assert_eq!(basic(asked[0].authorization()), "orders:orders-secret");
+}
+
+#[tokio::test]
+async fn what_no_proxy_names_is_reached_directly() {
+    let nobody = ClosedPort::new();
+    for (host, no_proxy, is_direct) in [
+        ("127.0.0.1", "127.0.0.0/8", true),
+        ("localhost", "localhost", true),
+        ("127.0.0.1", "*", true),
+        ("localhost", "127.0.0.0/8", false),
+        ("127.0.0.1", "localhost", false),
+        ("127.0.0.1", "10.0.0.0/8", false),
+    ] {
+        let endpoint = TokenEndpoint::start().await;
+        let url = format!("http://{host}:{}/token", endpoint.address().port());
+        let lines = through(nobody.address, &format!(", no_proxy = [\"{no_proxy}\"]"));
+        let scene = Scene::before(endpoint, &tables(&url, &lines), secrets).await;
+        let answer = scene.get("/orders/x", &[]).await;
+        let expected = if is_direct { (200, 1) } else { (503, 0) };
+        assert_eq!((answer.status, scene.endpoint.asked().len()), expected, "{host}, {no_proxy}: {}", answer.text());
+    }
+}
+
+/// Neither the environment's proxy nor that of the token endpoint is the upstream's.
+#[tokio::test]
+async fn only_the_token_request_takes_that_way_and_the_environment_names_none() {
+    let endpoint = TokenEndpoint::start().await;
+    let way = WayOut::to(endpoint.address()).await;
+    let nobody = ClosedPort::new();
+    let tables = tables("http://{endpoint}/token", &through(way.address, ""));
+    let elsewhere = format!("http://{}", nobody.address);
+    let setup = |setup: Setup| {
+        ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+            .iter()
+            .fold(secrets(setup), |setup, name| setup.env(name, &elsewhere))
+    };
+    let scene = Scene::before(endpoint, &tables, setup).await;
+    for _ in 0..3 {
+        assert_eq!(scene.pass("/orders/x", &[]).await.bearer(), "token-1");
+    }
+    assert_eq!(way.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_an_outage_and_shows_no_password() {
+    // The scripted server is the proxy itself here.
+    for url in ["http://login.invalid/token", "https://login.invalid/token"] {
+        let refusing = TokenEndpoint::answering(|_| {
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"
+                .to_vec()
+        })
+        .await;
+        let lines = through(refusing.address(), "") + "dangerous = { plain_http = true }\n";
+        let scene = Scene::start(&tables(url, &lines), secrets).await;
+        let answer = scene.get("/orders/x", &[]).await;
+        assert_eq!(answer.status, 503, "{url}: {}", answer.text());
+        assert_eq!(scene.upstream.connections(), 0);
+        let shown = answer.text() + &scene.proxy.process.stderr.text() + &scene.proxy.process.stdout.text();
+        assert!(!shown.contains("c4n4ry"), "{shown}");
+        assert_eq!(refusing.asked().len(), 1, "{url}");
+    }
+}
