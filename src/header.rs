@@ -20,7 +20,7 @@ pub use alias::{ambiguous_name, is_ambiguous_name};
 pub use challenge::{Challenge, challenge_errors, challenges};
 pub use credentials::{CredentialFields, strip_caller_credentials};
 pub use forwarded::{Forwarded, set_forwarded, strip_forwarded};
-pub use hop_by_hop::{ForbiddenOption, strip_hop_by_hop, strip_response_hop_by_hop};
+pub use hop_by_hop::{ForbiddenOption, is_ours_alone, strip_hop_by_hop, strip_response_hop_by_hop};
 pub use host::host_without_port;
 pub use trailers::strip_trailers;
 pub use via::{InvalidPseudonym, Pseudonym, append_via, via_names};

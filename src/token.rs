@@ -37,6 +37,7 @@ mod watchers;
 mod wire;
 
 pub use access_token::Token;
+pub use answer::USUAL_DESCRIPTIONS;
 pub use assertion::{Assertion, AssertionKey, AssertionSource, Claim};
 pub use cell::{Cell, Renewal};
 pub use credential::{ExternalCredential, Principal};
@@ -44,7 +45,7 @@ pub use discovery::discover_token_endpoint;
 pub use dpop::Dpop;
 pub use failure::{MintError, MintFailure, MintFailureKind};
 pub use lifetime::{Lifetime, Origin};
-pub use mint::{mint_observed, mint_once};
+pub use mint::mint_observed;
 pub use minted::Minted;
 pub use minters::Minters;
 pub use observation::{Observed, Received, Sent, Sighting};

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
@@ -34,8 +35,9 @@ impl HttpProxy {
         no_proxy: Vec<String>,
     ) -> Self {
         let authorization = username.map(|username| {
-            let credentials = format!("{username}:{}", password.map_or("", Secret::expose));
-            Secret::new(format!("Basic {}", STANDARD.encode(credentials)))
+            let credentials = Zeroizing::new(format!("{username}:{}", password.map_or("", Secret::expose)));
+            let encoded = Zeroizing::new(STANDARD.encode(credentials.as_bytes()));
+            Secret::new(format!("Basic {}", encoded.as_str()))
         });
         Self { host: host.to_owned(), port, authorization, no_proxy }
     }

@@ -109,6 +109,28 @@ fn end_to_end(option: &str) -> Option<&'static str> {
     END_TO_END.into_iter().find(|name| option.eq_ignore_ascii_case(name))
 }
 
+/// Whether a field frames the message or belongs to one hop (RFC 9110 7.6.1), or is `Host`: never the configuration's to
+/// set.
+#[must_use]
+pub fn is_ours_alone(name: &HeaderName) -> bool {
+    const OURS: [&str; 13] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+    ];
+    OURS.contains(&name.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

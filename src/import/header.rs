@@ -8,23 +8,7 @@ use super::metadata::{Located, Parameter};
 use super::note::{Notes, shown};
 use super::output::Value;
 use super::todo::ToDos;
-
-/// Fields that frame the message or belong to one hop, which no configuration sets.
-const FRAMING: [&str; 13] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
+use crate::header::is_ours_alone;
 
 /// Whose headers they are and what holds for them.
 pub(super) struct Headers<'a> {
@@ -101,7 +85,7 @@ impl Headers<'_> {
         if name == http::header::HOST {
             return Err("`host` is set with `host_header`");
         }
-        if FRAMING.contains(&name.as_str()) {
+        if is_ours_alone(&name) {
             return Err("it frames the message or belongs to one connection, and the proxy sees to it");
         }
         if taken.contains(&name) {

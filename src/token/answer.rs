@@ -11,6 +11,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 
 use self::complaint::Censor;
+pub use self::complaint::USUAL_DESCRIPTIONS;
 pub(super) use self::complaint::printable;
 pub(super) use self::document::Node;
 use self::document::Repeated;

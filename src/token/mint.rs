@@ -53,19 +53,8 @@ enum EndpointSource {
     Discovered(Arc<Discovery>),
 }
 
-/// Mints one token outside any cell, as for `callers`: for the commands that look at a token and leave.
-///
-/// # Errors
-/// [`MintError`]
-pub async fn mint_once(
-    settings: &Settings,
-    principal: &PrincipalSettings,
-    callers: &[Name],
-) -> Result<Minted, MintError> {
-    mint(settings, principal, callers, binding(settings)?, None).await
-}
-
-/// As [`mint_once`], with all that was sent and received, masked.
+/// Mints one token outside any cell, as for `callers`, with all that was sent and received, masked: for the commands
+/// that look at a token and leave.
 pub async fn mint_observed(settings: &Settings, principal: &PrincipalSettings, callers: &[Name]) -> Observed {
     let recorder = Recorder::new(settings.request());
     let (outcome, dpop) = match binding(settings) {

@@ -5,23 +5,8 @@ use serde_json::Value;
 use super::Mint;
 use crate::token::{
     AssertionSource, BasicEncoding, ClientAuthentication, Flow, GrantKind, Received, RequestSettings, Sighting, Text,
+    USUAL_DESCRIPTIONS,
 };
-
-/// Where a sentence for people stands.
-const SENTENCES: [&str; 12] = [
-    "/error_description",
-    "/fault/faultstring",
-    "/faultstring",
-    "/error/message",
-    "/errorMessage",
-    "/error_message",
-    "/errorSummary",
-    "/message",
-    "/msg",
-    "/detail",
-    "/errors/0/message",
-    "/Error",
-];
 
 /// A failed mint, read.
 pub(super) struct Heard<'a> {
@@ -212,7 +197,7 @@ pub(super) fn title(page: &str) -> Option<String> {
 
 /// A sentence for people in one of the usual places.
 pub(super) fn sentence(document: &Value) -> Option<String> {
-    let found = SENTENCES.iter().find_map(|pointer| document.pointer(pointer)?.as_str());
+    let found = USUAL_DESCRIPTIONS.iter().find_map(|pointer| document.pointer(pointer)?.as_str());
     found.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 

@@ -8,25 +8,9 @@ use super::secret;
 use crate::config::document::{HeaderEntry, Value};
 use crate::config::field::Field;
 use crate::config::tree::NodeId;
+use crate::header::is_ours_alone;
 use crate::secret::Secret;
 use crate::token::HeaderValueSource;
-
-/// Fields that frame the message or belong to one hop (RFC 9110 7.6.1), and `Host`: never the configuration's.
-const OURS: [&str; 13] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
 
 /// A field name that the configuration may use.
 pub(super) fn name(context: &Context<'_>, node: NodeId, text: &str) -> Option<HeaderName> {
@@ -34,7 +18,7 @@ pub(super) fn name(context: &Context<'_>, node: NodeId, text: &str) -> Option<He
         context.findings.error(node, "this is not the name of a header field", "write it like \"x-api-version\"");
         return None;
     };
-    if !OURS.contains(&name.as_str()) {
+    if !is_ours_alone(&name) {
         return Some(name);
     }
     let help = match name.as_str() {

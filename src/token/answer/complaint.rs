@@ -20,8 +20,8 @@ const USUAL_CODES: [&str; 8] = [
     "/0/code",
     "/code",
 ];
-/// Where a sentence for people stands.
-const USUAL_DESCRIPTIONS: [&str; 16] = [
+/// Where servers put a sentence for people: JSON pointers, the first that leads to a text counts.
+pub const USUAL_DESCRIPTIONS: [&str; 16] = [
     "/error_description",
     "/Error",
     "/fault/faultstring",

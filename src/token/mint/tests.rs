@@ -18,7 +18,7 @@ use crate::fetch::fake::Fake;
 use crate::secret::Secret;
 use crate::token::{
     BasicEncoding, ClientAuthentication, MintError, MintFailureKind, Minted, Origin, Parameters, RequestSettings,
-    Settings, Text, mint_once,
+    Settings, Text, mint_observed,
 };
 
 const TOKEN: &str = r#"{"access_token":"tok-1","token_type":"BearerToken","expires_in":"3599","scope":"a"}"#;
@@ -39,7 +39,7 @@ fn request(settings: &mut Settings) -> &mut RequestSettings {
 }
 
 async fn mint(settings: &Settings) -> Result<Minted, MintError> {
-    mint_once(settings, &settings.principals[0], &[]).await
+    mint_observed(settings, &settings.principals[0], &[]).await.outcome
 }
 
 fn authorization(request: &Request<bytes::Bytes>) -> &str {

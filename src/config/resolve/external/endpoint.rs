@@ -82,7 +82,7 @@ fn http_proxy(context: &Context<'_>, field: &Field<Written>) -> Option<Option<Ht
     let help = "write http_proxy = { url = \"http://proxy.example:3128\" }";
     let url = context.findings.required(&written.url, node, "url", help);
     let url = url.and_then(|(at, text)| proxy_url(context, at, text));
-    let authorization = authorization(context, written);
+    let login = login(context, written);
     let hosts: Vec<_> = Context::texts(&written.no_proxy).collect();
     for (at, host) in &hosts {
         if host.is_empty()
@@ -96,12 +96,11 @@ fn http_proxy(context: &Context<'_>, field: &Field<Written>) -> Option<Option<Ht
     }
     let url = url?;
     let port = url.authority.port_u16().unwrap_or(80);
-    Some(Some(HttpProxy {
-        host: url.authority.host().to_owned(),
-        port,
-        authorization: authorization?,
-        no_proxy: hosts.into_iter().map(|(_, host)| host.to_owned()).collect(),
-    }))
+    let no_proxy = hosts.into_iter().map(|(_, host)| host.to_owned()).collect();
+    let login = login?;
+    let username = login.as_ref().map(|(username, _)| username.expose());
+    let password = login.as_ref().map(|(_, password)| password);
+    Some(Some(HttpProxy::new(url.authority.host(), port, username, password, no_proxy)))
 }
 
 fn proxy_url(context: &Context<'_>, node: NodeId, text: &str) -> Option<Url> {
@@ -125,9 +124,8 @@ fn proxy_url(context: &Context<'_>, node: NodeId, text: &str) -> Option<Url> {
     }
 }
 
-/// `Basic` credentials (RFC 7617); none where something was reported.
-fn authorization(context: &Context<'_>, written: &Written) -> Option<Option<Secret>> {
-    use base64::Engine as _;
+/// User name and password for the proxy; none where something was reported.
+fn login(context: &Context<'_>, written: &Written) -> Option<Option<(Secret, Secret)>> {
     let findings = context.findings;
     let username = match &written.username {
         Field::Missing => {
@@ -153,7 +151,5 @@ fn authorization(context: &Context<'_>, written: &Written) -> Option<Option<Secr
         );
         return None;
     }
-    let pair = zeroize::Zeroizing::new(format!("{}:{}", username.expose(), password.expose()));
-    let encoded = zeroize::Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(pair.as_bytes()));
-    Some(Some(Secret::new(format!("Basic {}", encoded.as_str()))))
+    Some(Some((username, password)))
 }
