@@ -31,7 +31,9 @@ async fn mints(lifetime: Duration, behavior: Behavior) -> u64 {
     let proxy = servers.proxy("", "").await;
     load(&proxy).await.assert_all(200);
     servers.assert_always_a_token();
-    servers.issuer.minted()
+    let minted = servers.issuer.minted();
+    println!("{minted} mints of tokens that live {lifetime:?} in {:?}", load_time());
+    minted
 }
 
 /// One token per `share` of its life, and the first.
