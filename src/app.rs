@@ -63,12 +63,7 @@ impl Bound {
     /// See [`AppError`].
     pub fn bind(config: Config) -> Result<Self, AppError> {
         let listeners = server::Bound::bind(config.listeners.iter().cloned())?;
-        let admin = server::Bound::bind([ListenerSettings {
-            name: admin_name(),
-            address: config.admin.address.clone(),
-            allowed_origins: Vec::new(),
-            dangerous_anonymous_callers: false,
-        }])?;
+        let admin = server::Bound::bind([ListenerSettings::new(admin_name(), config.admin.address.clone())])?;
         let metrics = Metrics::new();
         let (access_log, writer) = AccessLog::open(&config.log.access, metrics.access_log_dropped())?;
         Ok(Self { config, listeners, admin, access_log, writer, metrics })

@@ -22,9 +22,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+pub use self::addresses::Addresses;
 pub use self::http_proxy::HttpProxy;
 use crate::tls::Profile;
 
+mod addresses;
 mod http_proxy;
 mod tunnel;
 

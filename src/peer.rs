@@ -28,6 +28,22 @@ impl Peer {
     }
 }
 
+/// The names in a certificate that a caller proved to own, as far as callers are known by them (RFC 5280 4.1.2.6,
+/// 4.2.1.6).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Certificate {
+    /// The subject as a text, RFC 4514: `CN=billing,O=Example`.
+    pub subject: String,
+    /// DNS names among the subject's alternative names, as they stand there.
+    pub dns: Vec<String>,
+    /// URIs, a SPIFFE id among them.
+    pub uris: Vec<String>,
+    /// Mail addresses.
+    pub emails: Vec<String>,
+    /// IP addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

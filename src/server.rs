@@ -6,6 +6,7 @@
 mod connection;
 mod drain;
 mod guard;
+mod http1;
 mod listener;
 mod signals;
 mod socket;
@@ -25,7 +26,7 @@ use crate::answer::Failure;
 use crate::body::AnswerBody;
 use crate::name::Name;
 
-pub use self::connection::Connection;
+pub use self::connection::{Connection, Protocol, Secured};
 pub use self::drain::{Drain, DrainHandle};
 pub use self::listener::{BindError, Bound};
 pub use self::signals::Signals;
@@ -94,6 +95,14 @@ pub struct ListenerSettings {
     pub allowed_origins: Vec<String>,
     /// `dangerous = { anonymous_callers = true }`
     pub dangerous_anonymous_callers: bool,
+}
+
+impl ListenerSettings {
+    /// A listener with nothing but a name and an address.
+    #[must_use]
+    pub fn new(name: Name, address: Address) -> Self {
+        Self { name, address, allowed_origins: Vec::new(), dangerous_anonymous_callers: false }
+    }
 }
 
 /// `[drain]` as resolved.

@@ -4,6 +4,7 @@
 //! identity never carries another's request. What a request means, and whether it may be sent again, is decided above.
 
 mod connection;
+mod interim;
 mod pool;
 mod stream;
 
@@ -12,9 +13,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use http::uri::Authority;
 
+use crate::connect::{Addresses, HttpProxy};
 use crate::tls;
 
 pub use self::connection::{Lease, SendError};
+pub use self::interim::Interims;
 pub use self::pool::{CheckoutError, Pool, PoolLimits, Pools};
 
 /// Where a named credential's requests go. Two equal endpoints share a pool.
@@ -24,6 +27,33 @@ pub struct Endpoint {
     pub tls: Option<Arc<tls::Profile>>,
     /// Host and, when it is not the scheme's default, port, as written in the URL.
     pub authority: Authority,
+    /// Which version of HTTP is spoken.
+    pub http: Http,
+    /// The proxy on the way out.
+    pub http_proxy: Option<Arc<HttpProxy>>,
+    /// To which addresses the connection may lead.
+    pub addresses: Addresses,
+}
+
+/// `http` of a named credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Http {
+    /// HTTP/1.1, and HTTP/2 for what cannot do without it (gRPC) and for servers that speak nothing else.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; without TLS with prior knowledge (RFC 9113 3.3).
+    Http2,
+}
+
+/// The version of HTTP of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// Names a pool: a digest of scheme, host, port and TLS profile, so that looking it up costs the same for all.
@@ -31,6 +61,12 @@ pub struct Endpoint {
 pub struct Key([u8; 32]);
 
 impl Endpoint {
+    /// An upstream that the configuration names, reached directly.
+    #[must_use]
+    pub fn new(tls: Option<Arc<tls::Profile>>, authority: Authority) -> Self {
+        Self { tls, authority, http: Http::Auto, http_proxy: None, addresses: Addresses::CONFIGURED }
+    }
+
     /// Host without the brackets of an IPv6 literal.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -6,7 +6,23 @@ use std::sync::{Arc, OnceLock};
 
 use super::ListenerSettings;
 use crate::answer::Failure;
-use crate::peer::Peer;
+use crate::peer::{Certificate, Peer};
+
+/// What TLS told of a caller.
+#[derive(Clone, Debug, Default)]
+pub struct Secured {
+    /// The certificate that the caller proved to own, verified against the listener's `client_ca`.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+/// The version of HTTP on a caller's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
 
 /// One caller's connection.
 #[derive(Debug)]
@@ -15,6 +31,10 @@ pub struct Connection {
     pub peer: Peer,
     /// The listener that took it.
     pub listener: Arc<ListenerSettings>,
+    /// What TLS told of the caller; none on a connection without TLS.
+    pub secured: Option<Secured>,
+    /// The version of HTTP that is spoken.
+    pub protocol: Protocol,
     /// Heads that the guard let hyper see.
     heads: AtomicU64,
     /// Requests that reached the service; hyper serves them in order, one at a time.
@@ -32,6 +52,8 @@ impl Connection {
         Self {
             peer,
             listener,
+            secured: None,
+            protocol: Protocol::Http1,
             heads: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             refused: OnceLock::new(),

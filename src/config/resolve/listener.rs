@@ -34,7 +34,11 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
             context.findings.error(at, message, help);
         }
         let Some(name) = name else { continue };
-        let settings = ListenerSettings { name, address, allowed_origins, dangerous_anonymous_callers: anonymous };
+        let settings = ListenerSettings {
+            allowed_origins,
+            dangerous_anonymous_callers: anonymous,
+            ..ListenerSettings::new(name, address)
+        };
         listeners.push(settings);
     }
     if let Some((node, address)) = admin {

@@ -193,7 +193,7 @@ fn upstream(
         false => tls::none(context, &written.tls).and(None),
     };
     let base_path = url.path.strip_suffix('/').unwrap_or(&url.path).to_owned();
-    Some((Endpoint { tls, authority: url.authority }, base_path))
+    Some((Endpoint::new(tls, url.authority), base_path))
 }
 
 /// The certificate and key that the tokens may be bound to (RFC 8705 3): what proves the client to the token endpoint is

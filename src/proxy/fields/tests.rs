@@ -48,7 +48,7 @@ fn settings(headers: Vec<Field>) -> Settings {
         enabled: true,
         matching: Match { host: None, path: "/orders".to_owned(), methods: None },
         callers: None,
-        endpoint: Endpoint { tls: None, authority: "api.example.com".parse().unwrap() },
+        endpoint: Endpoint::new(None, "api.example.com".parse().unwrap()),
         base_path: "/v1".to_owned(),
         host_header: HostHeader::Upstream,
         external_credential: Some(name("apigee")),
@@ -89,12 +89,7 @@ fn request(fields: &[(&'static str, &'static str)]) -> Parts {
 }
 
 fn connection() -> Connection {
-    let listener = ListenerSettings {
-        name: name("default"),
-        address: Address::Tcp("127.0.0.1:8080".parse().unwrap()),
-        allowed_origins: Vec::new(),
-        dangerous_anonymous_callers: false,
-    };
+    let listener = ListenerSettings::new(name("default"), Address::Tcp("127.0.0.1:8080".parse().unwrap()));
     Connection::new(Peer::Tcp("127.0.0.1:5000".parse().unwrap()), Arc::new(listener))
 }
 

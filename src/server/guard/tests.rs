@@ -10,12 +10,7 @@ const GOOD: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
 
 fn guarded() -> (DuplexStream, Guard<DuplexStream>, Arc<Connection>) {
-    let listener = ListenerSettings {
-        name: Name::parse("test").unwrap(),
-        address: Address::Tcp(([127, 0, 0, 1], 0).into()),
-        allowed_origins: Vec::new(),
-        dangerous_anonymous_callers: false,
-    };
+    let listener = ListenerSettings::new(Name::parse("test").unwrap(), Address::Tcp(([127, 0, 0, 1], 0).into()));
     let peer = Peer::Tcp(([127, 0, 0, 1], 1).into());
     let connection = Arc::new(Connection::new(peer, Arc::new(listener)));
     let (caller, socket) = tokio::io::duplex(1 << 20);
