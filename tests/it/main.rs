@@ -108,6 +108,15 @@ mod failures;
 /// An upstream with TLS: private authority, client certificate, versions.
 mod tls_upstream;
 
+/// WebSocket, event streams and gRPC with the clients that people use.
+mod stream_clients;
+
+/// A real squid on the way out.
+mod squid;
+
+/// Callers with the HTTP clients of their time.
+mod legacy;
+
 /// What `demo` prints can be run as it stands.
 mod demo;
 

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod nginx;
+pub(crate) mod npm;
 pub(crate) mod oidc;
 pub(crate) mod process;
 pub(crate) mod proxy;
@@ -13,6 +14,7 @@ pub(crate) mod recorder;
 pub(crate) mod scene;
 pub(crate) mod scripted;
 pub(crate) mod servers;
+pub(crate) mod squid;
 pub(crate) mod stage;
 
 use std::env;

@@ -1,19 +1,16 @@
 //! The issuer and the resource server of `tests/oidc`: a certified OAuth server and an API that asks it about every
 //! token, one Node process for each test that wants them.
 
-use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command as BlockingCommand;
 use std::sync::OnceLock;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::http::{self, Answer};
 use super::process::Process;
-use super::{PATIENCE, unavailable, within};
+use super::{PATIENCE, npm, unavailable, within};
 
 /// What is copied into the build folder; the two that npm reads come first.
 const FILES: [(&str, &str); 5] = [
@@ -233,39 +230,8 @@ impl Stats {
     }
 }
 
-/// The folder with the servers and the packages they need; installed on first use, once for all test processes.
+/// The folder with the servers and the packages they need; installed on first use.
 fn installed() -> Result<&'static Path, &'static str> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    FOLDER.get_or_init(install).as_deref().map_err(String::as_str)
-}
-
-fn install() -> Result<PathBuf, String> {
-    for tool in ["node", "npm"] {
-        if BlockingCommand::new(tool).arg("--version").output().is_err() {
-            return Err(format!("{tool} is not installed"));
-        }
-    }
-    let all: String = FILES.iter().map(|(name, text)| format!("{name}\n{text}\n")).collect();
-    let hash: String = digest(&SHA256, all.as_bytes()).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-    let build = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("oidc");
-    let folder = build.join(hash);
-    fs::create_dir_all(&folder).unwrap();
-
-    let lock = File::create(build.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let complete = folder.join("complete");
-    if complete.exists() {
-        return Ok(folder);
-    }
-    for (name, text) in FILES {
-        fs::write(folder.join(name), text).unwrap();
-    }
-    let mut npm = BlockingCommand::new("npm");
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder);
-    let output = npm.output().unwrap();
-    if !output.status.success() {
-        return Err(format!("npm ci failed:\n{}", String::from_utf8_lossy(&output.stderr)));
-    }
-    File::create(complete).unwrap();
-    Ok(folder)
+    FOLDER.get_or_init(|| npm::install("oidc", &FILES)).as_deref().map_err(String::as_str)
 }
