@@ -8,6 +8,9 @@
 
 pub mod cli;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 pub mod app;
 
 pub mod admin;

@@ -17,6 +17,8 @@ mod credential;
 mod discovery;
 mod dpop;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grant;
 mod key;
 mod lifetime;
