@@ -110,7 +110,7 @@ impl Bound {
             metrics: self.metrics.clone(),
             readiness: readiness.clone(),
             local,
-            callers: Callers::new(self.config.callers.clone()),
+            callers: shared.plan.load().callers.clone(),
             admitted: self.config.admin.callers.clone().unwrap_or_default(),
         };
         let parts =
@@ -185,10 +185,13 @@ fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &R
     SystemRandom::new()
         .fill(&mut suffix)
         .map_err(|_| AppError::System("random bytes", io::Error::other("the random source failed")))?;
+    let plan = plan(&bound.config, &externals, &bound.metrics)?;
+    plan.callers.watch(control.handle());
     Ok(Shared {
-        plan: ArcSwap::from_pointee(plan(&bound.config, &externals, &bound.metrics)?),
+        plan: ArcSwap::from_pointee(plan),
         access_log: bound.access_log.clone(),
         unmatched: bound.metrics.unmatched(),
+        caller_decisions: bound.metrics.caller_decisions(),
         replay_memory: Arc::new(ReplayMemory::new(bound.config.limits.replay_memory, bound.metrics.replay_memory())),
         pseudonym: Pseudonym::parse(&format!("keybearer-{:08x}", u32::from_be_bytes(suffix))).unwrap_or_default(),
         next_id: AtomicU64::new(1),

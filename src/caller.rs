@@ -1,16 +1,26 @@
-//! Who is calling, by which proof: API-key hash or network range; and whether it is a web page ([`browser`]).
+//! Who is calling, by which proof: an API key's hash, a JWT, the certificate of the connection, its network range, or the
+//! user at the other end of a Unix socket; and whether it is a web page ([`browser`]).
 //!
 //! This room says who it is; what each caller may use is decided where named credentials and principals are chosen.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::SHA256;
 use http::{HeaderMap, HeaderName};
 use ipnet::{IpNet, Ipv4Net};
-use subtle::ConstantTimeEq;
+use tokio::runtime::Handle;
 
+use self::api_key::Keys;
+pub use self::certificate::{CertificateRule, UriPattern};
+pub use self::jwt::Pending;
+use self::jwt::Tokens;
 use crate::name::Name;
-use crate::peer::Peer;
+use crate::peer::{Certificate, Peer};
 
+mod api_key;
 pub mod browser;
+mod certificate;
+pub mod jwt;
 
 /// `[callers.NAME]` as resolved.
 #[derive(Clone, Debug)]
@@ -31,87 +41,151 @@ pub enum Proof {
         /// The field that carries the key; removed before the request goes on.
         header: HeaderName,
     },
+    /// A JWT of an issuer we trust, with the right claims.
+    Jwt(Box<jwt::Settings>),
+    /// The certificate that the connection was opened with, verified by the listener, carries these names.
+    Certificate(CertificateRule),
     /// The connection comes from one of these ranges.
     Networks(Vec<IpNet>),
+    /// The process at the other end of a Unix socket runs as this user, or in this group; both where both are given.
+    Unix {
+        /// Effective user id.
+        uid: Option<u32>,
+        /// Effective group id; a process's further groups are not known.
+        gid: Option<u32>,
+    },
 }
 
-/// All callers by their proofs, ready to be asked.
-#[derive(Debug, Default)]
+/// All callers by their proofs, ready to be asked. Clones share the keys that JWTs are verified with.
+#[derive(Clone, Debug, Default)]
 pub struct Callers {
-    key_headers: Vec<HeaderName>,
-    /// The keys of each of `key_headers`, in its order.
-    keys: Vec<Vec<Key>>,
+    headers: Vec<HeaderName>,
+    /// API keys by the field that carries them.
+    keys: Vec<(HeaderName, Keys)>,
+    tokens: Option<Arc<Tokens>>,
+    certificates: Vec<(CertificateRule, Name)>,
     networks: Vec<(Vec<IpNet>, Name)>,
+    users: Vec<(Option<u32>, Option<u32>, Name)>,
 }
 
-struct Key {
-    sha256: [u8; 32],
-    caller: Name,
+/// Who a request comes from, as far as it can be said at once.
+#[derive(Debug, Default)]
+pub struct Identified {
+    /// Every caller that gave its proof.
+    pub names: Vec<Name>,
+    /// A JWT whose key is not at hand: worth a wait, and to be asked about once more.
+    pub pending: Option<Box<Pending>>,
 }
 
 impl Callers {
-    /// Sorts the callers by kind of proof.
+    /// Sorts the callers by kind of proof. Reads key sets from their files; asks nobody ([`Self::watch`]).
     #[must_use]
     pub fn new(settings: Vec<Settings>) -> Self {
         let mut callers = Self::default();
+        let mut tokens = Tokens::default();
         for Settings { name, proof } in settings {
             match proof {
-                Proof::ApiKey { sha256, header } => callers.add_key(header, Key { sha256, caller: name }),
+                Proof::ApiKey { sha256, header } => {
+                    callers.note_header(&header);
+                    callers.keys_in(header).add(sha256, name);
+                }
+                Proof::Jwt(settings) => {
+                    callers.note_header(&settings.header);
+                    tokens.add(*settings, name);
+                }
+                Proof::Certificate(rule) => callers.certificates.push((rule, name)),
                 Proof::Networks(ranges) => {
                     callers.networks.push((ranges.into_iter().map(canonical).collect(), name));
                 }
+                Proof::Unix { uid, gid } => callers.users.push((uid, gid, name)),
             }
         }
+        callers.tokens = (!tokens.is_empty()).then(|| Arc::new(tokens));
         callers
     }
 
-    /// Every caller that this request proves to be: by keys first, then by networks, each in the order configured.
+    /// Fetches the keys of issuers, now and from time to time, by tasks on `control` that end with the last clone.
+    pub fn watch(&self, control: &Handle) {
+        if let Some(tokens) = &self.tokens {
+            tokens.watch(control);
+        }
+    }
+
+    /// Every caller that this request proves to be: by keys first, then by JWTs, certificate, networks and users, each
+    /// in the order configured.
     ///
-    /// A key field that is repeated or empty proves nothing. Allocates only for what it finds.
+    /// `certificate`: the one that the other end proved to own, and that the listener has verified. A field that is
+    /// repeated or empty proves nothing. Allocates only for what it finds; never waits.
     #[must_use]
-    pub fn identify(&self, peer: &Peer, headers: &HeaderMap) -> Vec<Name> {
-        let mut proven = Vec::new();
-        for (header, keys) in self.key_headers.iter().zip(&self.keys) {
+    pub fn identify(&self, peer: &Peer, certificate: Option<&Certificate>, headers: &HeaderMap) -> Identified {
+        let mut names = Vec::new();
+        for (header, keys) in &self.keys {
             if let Some(value) = only_value(headers, header) {
-                let presented = digest(&SHA256, value);
-                let fits = |key: &&Key| bool::from(key.sha256.as_slice().ct_eq(presented.as_ref()));
-                proven.extend(keys.iter().filter(fits).map(|key| key.caller.clone()));
+                keys.prove(header, value, &mut names);
             }
         }
-        if let Some(ip) = peer.ip() {
-            let contains_peer = |(ranges, _): &&(Vec<IpNet>, Name)| ranges.iter().any(|range| range.contains(&ip));
-            proven.extend(self.networks.iter().filter(contains_peer).map(|(_, name)| name.clone()));
+        let pending = self.tokens.as_ref().and_then(|tokens| tokens.prove(headers, &mut names));
+        if let Some(certificate) = certificate {
+            self.prove_by_certificate(certificate, &mut names);
         }
-        proven
+        self.prove_by_peer(peer, &mut names);
+        Identified { names, pending }
     }
 
     /// Whether no caller is configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.networks.is_empty()
+        self.headers.is_empty() && self.certificates.is_empty() && self.networks.is_empty() && self.users.is_empty()
     }
 
-    /// The fields that carry callers' keys, each once: none of them may travel on.
+    /// The fields that carry callers' keys and tokens, each once: none of them may travel on.
     #[must_use]
     pub fn key_headers(&self) -> &[HeaderName] {
-        &self.key_headers
+        &self.headers
     }
 
-    fn add_key(&mut self, header: HeaderName, key: Key) {
-        let known = self.key_headers.iter().position(|name| *name == header);
-        match known.and_then(|at| self.keys.get_mut(at)) {
-            Some(keys) => keys.push(key),
-            None => {
-                self.key_headers.push(header);
-                self.keys.push(vec![key]);
+    fn prove_by_certificate(&self, certificate: &Certificate, names: &mut Vec<Name>) {
+        let before = names.len();
+        let fits = |(rule, _): &&(CertificateRule, Name)| rule.fits(certificate);
+        names.extend(self.certificates.iter().filter(fits).map(|(_, name)| name.clone()));
+        if names.len() == before && !self.certificates.is_empty() {
+            tracing::debug!("the certificate of the connection is that of no caller");
+        }
+    }
+
+    fn prove_by_peer(&self, peer: &Peer, names: &mut Vec<Name>) {
+        match peer {
+            Peer::Tcp(_) => {
+                let Some(ip) = peer.ip() else { return };
+                let contains_peer = |(ranges, _): &&(Vec<IpNet>, Name)| ranges.iter().any(|range| range.contains(&ip));
+                names.extend(self.networks.iter().filter(contains_peer).map(|(_, name)| name.clone()));
+            }
+            Peer::Unix { uid, gid } => {
+                // An id that the kernel did not tell is nobody's.
+                let is = |wanted: Option<u32>, found: Option<u32>| wanted.is_none() || wanted == found;
+                let fits = |(wanted_uid, wanted_gid, _): &&(Option<u32>, Option<u32>, Name)| {
+                    is(*wanted_uid, *uid) && is(*wanted_gid, *gid) && (wanted_uid.is_some() || wanted_gid.is_some())
+                };
+                names.extend(self.users.iter().filter(fits).map(|(_, _, name)| name.clone()));
             }
         }
     }
-}
 
-impl std::fmt::Debug for Key {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Key").field("caller", &self.caller).finish_non_exhaustive()
+    fn note_header(&mut self, header: &HeaderName) {
+        if !self.headers.contains(header) {
+            self.headers.push(header.clone());
+        }
+    }
+
+    fn keys_in(&mut self, header: HeaderName) -> &mut Keys {
+        let at = self.keys.iter().position(|(name, _)| *name == header).unwrap_or_else(|| {
+            self.keys.push((header, Keys::default()));
+            self.keys.len() - 1
+        });
+        match self.keys.get_mut(at) {
+            Some((_, keys)) => keys,
+            None => unreachable!("it was found or added"),
+        }
     }
 }
 
@@ -119,6 +193,30 @@ fn only_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]>
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     (!value.is_empty()).then(|| value.as_bytes())
+}
+
+/// The SHA-256 of several parts, which must not be mistaken for others: each goes with its length.
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = aws_lc_rs::digest::Context::new(&SHA256);
+    for part in parts {
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    array(context.finish().as_ref())
+}
+
+fn array(digest: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
+/// What follows a scheme of RFC 9110 11.4 and its spaces; schemes have no case.
+fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
+    let (word, rest) = value.split_at_checked(scheme.len())?;
+    let rest = word.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)?;
+    let given = rest.trim_ascii_start();
+    (given.len() < rest.len()).then(|| given.trim_ascii_end())
 }
 
 /// A range of IPv4-mapped IPv6 addresses (RFC 4291 2.5.5.2) as the IPv4 range it means: peers' addresses are unmapped
@@ -130,105 +228,4 @@ fn canonical(range: IpNet) -> IpNet {
 }
 
 #[cfg(test)]
-mod tests {
-    use aws_lc_rs::digest::{SHA256, digest};
-    use http::{HeaderMap, HeaderName, HeaderValue};
-
-    use super::{Callers, Proof, Settings};
-    use crate::name::Name;
-    use crate::peer::Peer;
-
-    fn key(name: &str, header: &'static str, key: &str) -> Settings {
-        let sha256 = digest(&SHA256, key.as_bytes()).as_ref().try_into().unwrap();
-        let header = HeaderName::from_static(header);
-        Settings { name: Name::parse(name).unwrap(), proof: Proof::ApiKey { sha256, header } }
-    }
-
-    fn networks(name: &str, ranges: &[&str]) -> Settings {
-        let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
-        Settings { name: Name::parse(name).unwrap(), proof: Proof::Networks(ranges) }
-    }
-
-    fn proven(callers: &Callers, peer: &str, lines: &[(&'static str, &str)]) -> Vec<String> {
-        let peer = match peer {
-            "unix" => Peer::Unix { uid: Some(1), gid: None },
-            ip => Peer::Tcp((ip.parse::<std::net::IpAddr>().unwrap(), 1).into()),
-        };
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        callers.identify(&peer, &headers).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_caller_is_proven_by_the_key_whose_hash_is_configured() {
-        let callers = Callers::new(vec![
-            key("billing", "x-api-key", "k-billing"),
-            key("crm", "x-crm-key", "k-crm"),
-            key("reports", "x-api-key", "k-reports"),
-            key("twin", "x-api-key", "k-billing"),
-        ]);
-        for (lines, expected) in [
-            (vec![], vec![]),
-            (vec![("x-api-key", "k-reports")], vec!["reports"]),
-            (vec![("x-api-key", "k-billing")], vec!["billing", "twin"]),
-            (vec![("x-api-key", "k-crm")], vec![]),
-            (vec![("x-crm-key", "k-crm")], vec!["crm"]),
-            (vec![("x-crm-key", "k-crm"), ("x-api-key", "k-reports")], vec!["reports", "crm"]),
-            (vec![("x-api-key", "K-reports")], vec![]),
-            (vec![("x-api-key", "")], vec![]),
-            (vec![("x-api-key", "k-reports, k-reports")], vec![]),
-            (vec![("x-api-key", "k-reports"), ("x-api-key", "k-reports")], vec![]),
-            (vec![("x-api-key", "k-reports"), ("x-api-key", "other")], vec![]),
-            (vec![("authorization", "k-reports")], vec![]),
-        ] {
-            assert_eq!(proven(&callers, "192.0.2.1", &lines), expected, "{lines:?}");
-        }
-        assert_eq!(callers.key_headers(), ["x-api-key", "x-crm-key"]);
-    }
-
-    #[test]
-    fn a_caller_is_proven_by_the_network_it_connects_from() {
-        let callers = Callers::new(vec![
-            networks("pods", &["10.0.0.0/8", "2001:db8::/32"]),
-            networks("mapped", &["::ffff:192.0.2.0/120"]),
-            networks("local", &["127.0.0.1/32", "::1/128"]),
-            networks("six", &["::/0"]),
-        ]);
-        for (peer, expected) in [
-            ("10.1.2.3", vec!["pods"]),
-            ("::ffff:10.1.2.3", vec!["pods"]),
-            ("2001:db8::5", vec!["pods", "six"]),
-            ("192.0.2.77", vec!["mapped"]),
-            ("::ffff:192.0.2.77", vec!["mapped"]),
-            ("192.0.3.1", vec![]),
-            ("127.0.0.1", vec!["local"]),
-            ("::1", vec!["local", "six"]),
-            ("unix", vec![]),
-        ] {
-            assert_eq!(proven(&callers, peer, &[]), expected, "{peer}");
-        }
-    }
-
-    #[test]
-    fn keys_come_before_networks() {
-        let callers = Callers::new(vec![networks("pods", &["10.0.0.0/8"]), key("billing", "x-api-key", "k")]);
-        assert_eq!(proven(&callers, "10.0.0.1", &[("x-api-key", "k")]), ["billing", "pods"]);
-    }
-
-    #[test]
-    fn nothing_configured_is_empty_and_proves_nobody() {
-        let callers = Callers::new(vec![]);
-        assert!(callers.is_empty() && callers.key_headers().is_empty());
-        assert_eq!(proven(&callers, "127.0.0.1", &[("x-api-key", "k")]), Vec::<String>::new());
-        assert!(!Callers::new(vec![networks("a", &["10.0.0.0/8"])]).is_empty());
-        assert!(!Callers::new(vec![key("a", "x-api-key", "k")]).is_empty());
-    }
-
-    #[test]
-    fn debug_shows_no_hash() {
-        let shown = format!("{:?}", Callers::new(vec![key("billing", "x-api-key", "k")]));
-        assert!(shown.contains("billing") && !shown.contains("sha256"), "{shown}");
-    }
-}
+mod tests;

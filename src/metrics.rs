@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::name::Name;
 
+mod callers;
 mod exchanges;
 mod families;
 mod handles;
@@ -23,6 +24,7 @@ mod upstream;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 
+pub use callers::{CallerDecision, CallerDecisions};
 pub use exchanges::NamedCredentialMetrics;
 pub use tokens::{ExternalCredentialMetrics, MintOutcome};
 pub use upstream::UpstreamMetrics;
@@ -43,6 +45,7 @@ struct Inner {
     connections: Gauge,
     replay_memory: Gauge,
     access_log_dropped: Counter,
+    caller_decisions: CallerDecisions,
 }
 
 impl Metrics {
@@ -67,8 +70,9 @@ impl Metrics {
             "Access log lines that could not be written",
             access_log_dropped.clone(),
         );
+        let caller_decisions = CallerDecisions::register(&mut registry);
         registry.register_collector(Box::new(Arc::clone(&families)));
-        Self(Arc::new(Inner { registry, families, connections, replay_memory, access_log_dropped }))
+        Self(Arc::new(Inner { registry, families, connections, replay_memory, access_log_dropped, caller_decisions }))
     }
 
     /// The handle for exchanges of the named credential `name`. Two calls with one name give the same counters.
@@ -107,6 +111,12 @@ impl Metrics {
     #[must_use]
     pub fn replay_memory(&self) -> Gauge {
         self.0.replay_memory.clone()
+    }
+
+    /// What was decided about callers, all listeners together.
+    #[must_use]
+    pub fn caller_decisions(&self) -> CallerDecisions {
+        self.0.caller_decisions.clone()
     }
 
     /// Access log lines that were given up.

@@ -28,7 +28,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::attempt::{Answered, Attempts};
-use self::decide::{Decision, Found};
+use self::decide::{Arrived, Decision, Found};
 use self::plan::Plan;
 use self::prepare::{Context, TrailerRule};
 use self::record::OpenRecord;
@@ -39,7 +39,7 @@ use crate::access_log::AccessLog;
 use crate::answer::{self, Failure};
 use crate::body::AnswerBody;
 use crate::header::Pseudonym;
-use crate::metrics::{Metrics, NamedCredentialMetrics};
+use crate::metrics::{CallerDecision, CallerDecisions, Metrics, NamedCredentialMetrics};
 use crate::server::{Arrival, Connection, Service};
 use crate::upstream::{PoolLimits, Pools};
 
@@ -54,6 +54,8 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// Metrics of exchanges that no named credential matched.
     pub unmatched: NamedCredentialMetrics,
+    /// What was decided about callers.
+    pub caller_decisions: CallerDecisions,
     /// Memory for copies of request bodies.
     pub replay_memory: Arc<ReplayMemory>,
     /// Our name in `Via`: `keybearer-` and a random part, so that a loop is told from a chain.
@@ -124,14 +126,25 @@ enum Outcome {
 
 async fn serve(
     proxy: &Proxy,
-    (parts, incoming): (Parts, Incoming),
+    (mut parts, incoming): (Parts, Incoming),
     connection: &Connection,
     open: &mut OpenRecord,
     found: &mut Found,
 ) -> Result<Outcome, Stop> {
     let plan = proxy.shared.plan.load_full();
     let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id, has_secrets: true };
-    let decided = decide::decide(parts, &plan, &context, found);
+    let decided = match decide::arrive(&mut parts, &plan, connection, found) {
+        Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(*answer)),
+        Ok(Arrived::Known) => decide::decide(parts, &plan, &context, found),
+        Ok(Arrived::Pending(pending)) => {
+            Box::pin(pending.settled()).await;
+            // Whatever is still open now stays unproven.
+            let _ = decide::identify(&parts, &plan, connection, found);
+            decide::decide(parts, &plan, &context, found)
+        }
+        Err(stop) => Err(stop),
+    };
+    proxy.shared.caller_decisions.count(decision(&decided));
     open.note(found);
     let (mut prepared, named) = match (decided?, &found.named) {
         (Decision::Forward(prepared), Some(named)) => (prepared, named),
@@ -151,6 +164,16 @@ async fn serve(
     let attempts = Attempts { named, principal, cell, prepared, body, pool, connection, end };
     let answered = attempts.run(open).await?;
     Ok(Outcome::Relay(Box::new(answered), RelayLimits { idle: settings.timeouts.idle, end }))
+}
+
+/// What was decided about the caller, whatever became of the request.
+fn decision(decided: &Result<Decision, Stop>) -> CallerDecision {
+    match decided {
+        Err(Stop { failure: Failure::CallerUnknown, .. }) => CallerDecision::Unknown,
+        Err(Stop { failure: Failure::CallerNotAllowed, .. }) => CallerDecision::NotAllowed,
+        Err(Stop { failure: Failure::CrossSite | Failure::Misdirected, .. }) => CallerDecision::Browser,
+        Ok(_) | Err(_) => CallerDecision::Allowed,
+    }
 }
 
 fn refuse(open: &mut OpenRecord, stop: &Stop) -> Response<AnswerBody> {

@@ -95,13 +95,15 @@ pub struct ListenerSettings {
     pub allowed_origins: Vec<String>,
     /// `dangerous = { anonymous_callers = true }`
     pub dangerous_anonymous_callers: bool,
+    /// The only callers that may use it; none: everyone it admits.
+    pub callers: Option<Vec<Name>>,
 }
 
 impl ListenerSettings {
     /// A listener with nothing but a name and an address.
     #[must_use]
     pub fn new(name: Name, address: Address) -> Self {
-        Self { name, address, allowed_origins: Vec::new(), dangerous_anonymous_callers: false }
+        Self { name, address, allowed_origins: Vec::new(), dangerous_anonymous_callers: false, callers: None }
     }
 }
 

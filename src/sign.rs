@@ -10,6 +10,8 @@ mod key;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use self::tests::samples::{ED25519_JWK, P256_JWK, RSA_JWK};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;

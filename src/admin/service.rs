@@ -24,7 +24,7 @@ impl Service for Admin {
                 Arrival::Refused(failure) => failure,
                 Arrival::Request(request) => match judge(&request, &connection) {
                     None => {
-                        let audience = self.audience(&request, &connection);
+                        let audience = self.audience(&request, &connection).await;
                         return self.answer(request.method(), request.uri().path(), audience).await;
                     }
                     Some(failure) => failure,
@@ -36,12 +36,18 @@ impl Service for Admin {
 }
 
 impl Admin {
-    fn audience(&self, request: &Request<Incoming>, connection: &Connection) -> Audience {
-        let admitted = || {
-            let callers = self.callers.identify(&connection.peer, request.headers());
-            callers.iter().any(|caller| self.admitted.contains(caller))
-        };
-        if self.local || admitted() { Audience::Operator } else { Audience::Anyone }
+    async fn audience(&self, request: &Request<Incoming>, connection: &Connection) -> Audience {
+        if self.local || self.admitted.is_empty() {
+            return if self.local { Audience::Operator } else { Audience::Anyone };
+        }
+        let identify = || self.callers.identify(&connection.peer, connection.certificate(), request.headers());
+        let mut identified = identify();
+        if let Some(pending) = identified.pending.take() {
+            pending.settled().await;
+            identified = identify();
+        }
+        let admitted = identified.names.iter().any(|caller| self.admitted.contains(caller));
+        if admitted { Audience::Operator } else { Audience::Anyone }
     }
 }
 

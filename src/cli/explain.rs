@@ -101,6 +101,13 @@ fn text(explanation: &Explanation) -> String {
     let callers: Vec<String> = explanation.callers.iter().map(ToString::to_string).collect();
     lines.push(format!("listener             {}", explanation.listener));
     lines.push(format!("caller               {}", or_none((!callers.is_empty()).then(|| callers.join(", ")))));
+    if !explanation.unverified.is_empty() {
+        let names: Vec<String> = explanation.unverified.iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "not verified         {}: the keys of the token's issuer are not asked for here",
+            names.join(", ")
+        ));
+    }
     lines.push(format!(
         "named credential     {}",
         or_none(explanation.named_credential.as_ref().map(ToString::to_string))
@@ -136,6 +143,7 @@ fn head(outgoing: &Outgoing, lines: &mut Vec<String>) {
 fn json(explanation: &Explanation) -> serde_json::Value {
     let name = |name: &Option<crate::name::Name>| name.as_ref().map(ToString::to_string);
     let callers: Vec<String> = explanation.callers.iter().map(ToString::to_string).collect();
+    let unverified: Vec<String> = explanation.unverified.iter().map(ToString::to_string).collect();
     let (request, refused) = match &explanation.outcome {
         Ok(outgoing) => {
             let headers: Vec<[String; 2]> = outgoing
@@ -165,6 +173,7 @@ fn json(explanation: &Explanation) -> serde_json::Value {
     serde_json::json!({
         "listener": explanation.listener.as_str(),
         "callers": callers,
+        "unverified_callers": unverified,
         "named_credential": name(&explanation.named_credential),
         "external_credential": name(&explanation.external_credential),
         "principal": name(&explanation.principal),

@@ -2,6 +2,7 @@
 //!
 //! The key names are those of these fields; what is expected of a value is said in `expecting`, as `WHAT; HELP`.
 
+mod caller;
 mod external;
 mod named;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+pub(crate) use self::caller::{Caller, CallerCertificate, CallerJwt, CallerUnix, Id};
 pub(crate) use self::external::{
     Assertion, Authentication, Encoding, ExpiresUnit, ExternalCredential, Flow, HttpProxy, Inject, JsonRule, Method,
     OneOrMany, Parameters, Principal, RefreshRule, RenewAhead, Status, Texts,
@@ -40,6 +42,7 @@ pub(crate) struct Document {
 pub(crate) struct Listener {
     pub(crate) address: Field<String>,
     pub(crate) allowed_origins: Field<Vec<Field<String>>>,
+    pub(crate) callers: Field<Vec<Field<String>>>,
     pub(crate) dangerous: Field<ListenerDangers>,
 }
 
@@ -56,15 +59,6 @@ pub(crate) struct ListenerDangers {
 pub(crate) struct Admin {
     pub(crate) address: Field<String>,
     pub(crate) callers: Field<Vec<Field<String>>>,
-}
-
-/// `[callers.NAME]`
-#[derive(Deserialize, Default)]
-#[serde(default, expecting = "a table")]
-pub(crate) struct Caller {
-    pub(crate) api_key_sha256: Field<String>,
-    pub(crate) header: Field<String>,
-    pub(crate) networks: Field<Vec<Field<String>>>,
 }
 
 /// `[log]`

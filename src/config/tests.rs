@@ -1,5 +1,6 @@
 //! The behaviour of the configuration as a whole; parts that stand alone have their tests beside them.
 
+mod caller;
 mod credential;
 mod external;
 mod hygiene;

@@ -15,6 +15,7 @@ use super::stop::Stop;
 use crate::answer::Failure;
 use crate::body::{self, AnswerBody};
 use crate::caller::browser::{self, AllowedOrigin, BrowserRules, Hosts, Verdict};
+use crate::caller::{Identified, Pending};
 use crate::name::Name;
 use crate::route::Route;
 use crate::server::{Address, Connection};
@@ -32,6 +33,16 @@ pub(super) struct Found {
     pub(super) cors: Option<AllowedOrigin>,
 }
 
+/// What the first step came to.
+pub(super) enum Arrived {
+    /// Everything about the callers that can be known is known.
+    Known,
+    /// A caller's token waits for its issuer's keys.
+    Pending(Box<Pending>),
+    /// Answer ourselves.
+    Answer(Box<Response<AnswerBody>>),
+}
+
 /// What is to be done.
 pub(super) enum Decision {
     /// Send this on.
@@ -40,22 +51,39 @@ pub(super) enum Decision {
     Answer(Response<AnswerBody>),
 }
 
-/// Decides about a request. Nothing secret is touched before all checks have passed.
-pub(super) fn decide(
-    mut parts: Parts,
+/// The first step: whether a web page is behind the request, and who sends it. What is found out about callers without
+/// waiting stands in `found` afterwards; what could be found out by waiting is the result, and then [`identify`] has to
+/// be asked once more.
+pub(super) fn arrive(
+    parts: &mut Parts,
     plan: &Plan,
-    context: &Context<'_>,
+    connection: &Connection,
     found: &mut Found,
-) -> Result<Decision, Stop> {
-    adopt_authority(&mut parts)?;
-    match judge(&parts, plan, context.connection) {
+) -> Result<Arrived, Stop> {
+    adopt_authority(parts)?;
+    match judge(parts, plan, connection) {
         Verdict::Pass => {}
         Verdict::CrossOrigin(origin) => found.cors = Some(origin),
-        Verdict::Preflight(fields) => return Ok(Decision::Answer(no_content(fields))),
+        Verdict::Preflight(fields) => return Ok(Arrived::Answer(Box::new(no_content(fields)))),
         Verdict::CrossSite => return Err(Stop::new(Failure::CrossSite)),
         Verdict::Misdirected => return Err(Stop::new(Failure::Misdirected)),
     }
-    found.callers = plan.callers.identify(&context.connection.peer, &parts.headers);
+    Ok(match identify(parts, plan, connection, found) {
+        None => Arrived::Known,
+        Some(pending) => Arrived::Pending(pending),
+    })
+}
+
+/// Notes every caller that gave its proof; the result is what more could be known after a wait.
+pub(super) fn identify(parts: &Parts, plan: &Plan, connection: &Connection, found: &mut Found) -> Option<Box<Pending>> {
+    let Identified { names, pending } =
+        plan.callers.identify(&connection.peer, connection.certificate(), &parts.headers);
+    found.callers = names;
+    pending
+}
+
+/// Decides about a request that has arrived. Nothing secret is touched before all checks have passed.
+pub(super) fn decide(parts: Parts, plan: &Plan, context: &Context<'_>, found: &mut Found) -> Result<Decision, Stop> {
     admit(&found.callers, context.connection)?;
     if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
         return Ok(Decision::Answer(no_content(HeaderMap::new())));
@@ -102,11 +130,17 @@ fn authority(parts: &Parts) -> Option<&str> {
     parts.headers.get(HOST).and_then(|host| host.to_str().ok())
 }
 
-/// An unknown caller passes only where the listener admits everyone.
+/// An unknown caller passes only where the listener admits everyone; where it names its callers, nobody else passes.
 fn admit(callers: &[Name], connection: &Connection) -> Result<(), Stop> {
     let listener = &connection.listener;
     if callers.is_empty() && !listener.address.is_local() && !listener.dangerous_anonymous_callers {
         return Err(Stop::new(Failure::CallerUnknown));
+    }
+    if let Some(allowed) = &listener.callers
+        && !callers.iter().any(|caller| allowed.contains(caller))
+    {
+        let failure = if callers.is_empty() { Failure::CallerUnknown } else { Failure::CallerNotAllowed };
+        return Err(Stop::with(failure, "this listener is for other callers"));
     }
     Ok(())
 }

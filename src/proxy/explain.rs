@@ -3,7 +3,7 @@
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::decide::{self, Decision, Found};
+use super::decide::{self, Arrived, Decision, Found};
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{Context, DPOP, Prepared};
 use crate::answer::Failure;
@@ -22,6 +22,9 @@ pub struct Explanation {
     pub listener: Name,
     /// The callers that the request proves to come from.
     pub callers: Vec<Name>,
+    /// The callers that a token in the request would prove, were its signature good: to verify it, its issuer's keys
+    /// would have to be fetched.
+    pub unverified: Vec<Name>,
     /// The named credential that matches.
     pub named_credential: Option<Name>,
     /// Its external credential.
@@ -60,7 +63,17 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
     let mut found = Found::default();
     let pseudonym = Pseudonym::default();
     let context = Context { connection, pseudonym: &pseudonym, id: "explained", has_secrets: false };
-    let decided = decide::decide(parts, plan, &context, &mut found);
+    let mut parts = parts;
+    let mut unverified = Vec::new();
+    let decided = match decide::arrive(&mut parts, plan, connection, &mut found) {
+        Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(*answer)),
+        Ok(Arrived::Known) => decide::decide(parts, plan, &context, &mut found),
+        Ok(Arrived::Pending(pending)) => {
+            unverified = pending.candidates().to_vec();
+            decide::decide(parts, plan, &context, &mut found)
+        }
+        Err(stop) => Err(stop),
+    };
     let outcome = match (decided, &found.named) {
         (Ok(Decision::Forward(prepared)), Some(named)) => {
             Ok(outgoing(prepared, named, decide::principal(named, &found.callers)))
@@ -77,6 +90,7 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
             .and_then(|named| decide::principal(named, &found.callers))
             .map(|principal| principal.name().clone()),
         callers: found.callers,
+        unverified,
         outcome,
     }
 }

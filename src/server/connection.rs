@@ -62,6 +62,12 @@ impl Connection {
         }
     }
 
+    /// The certificate that the caller proved to own.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.secured.as_ref()?.certificate.as_deref()
+    }
+
     /// Why the caller's request body could not be read to its end, when it was the caller's doing.
     #[must_use]
     pub fn body_failure(&self) -> Option<Failure> {

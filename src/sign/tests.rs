@@ -3,7 +3,7 @@
 mod compact;
 mod hostile;
 mod keys;
-mod samples;
+pub(in crate::sign) mod samples;
 mod vectors;
 
 use aws_lc_rs::rsa::PublicKeyComponents;

@@ -140,7 +140,9 @@ fn keys(line: &str) -> Vec<String> {
 /// Every configuration that is shipped, and where it stands.
 fn configurations() -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for document in ["README.md", "deploy/README.md", "docs/presets.md", "docs/external-credentials.md"] {
+    for document in
+        ["README.md", "deploy/README.md", "docs/presets.md", "docs/external-credentials.md", "docs/callers.md"]
+    {
         let text = read(document);
         let fences = text.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```"));
         all.extend(fences.enumerate().map(|(at, (block, _))| (format!("{document}, block {at}"), block.to_owned())));
@@ -170,8 +172,13 @@ fn references<'a>(config: &'a str, word: &str) -> Vec<&'a str> {
 /// A folder with this configuration, and whatever its secrets, keys and certificates refer to. What has an absolute path
 /// is read for each mint, and not by the check.
 fn provided(config: &str) -> Setup {
-    let client = Authority::new("the examples").client("keybearer");
-    let setup = Setup::new(config).file("client.pem", &client.certificate).file("client.key", &client.key);
+    let authority = Authority::new("the examples");
+    let client = authority.client("keybearer");
+    // Where this file is, a pod finds the authority of its cluster.
+    let config = config.replace("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt", "cluster-ca.pem");
+    let setup = Setup::new(&config).file("client.pem", &client.certificate).file("client.key", &client.key);
+    let setup = setup.file("cluster-ca.pem", &authority.certificate);
+    let config = config.as_str();
     let made = |file: &&str| *file != "client.key" && !file.starts_with('/');
     for file in references(config, "file").into_iter().filter(made) {
         let path = setup.config().with_file_name(file);

@@ -63,6 +63,12 @@ mod upstreams;
 /// Who may call, by which proof.
 mod callers;
 
+/// Callers that prove who they are with a JWT.
+mod callers_jwt;
+
+/// Callers on a Unix socket.
+mod callers_unix;
+
 /// Web pages are no callers.
 mod browser;
 

@@ -12,7 +12,12 @@ use crate::config::document::{Caller, Document};
 use crate::config::field::Field;
 use crate::config::tree::NodeId;
 
-const PROOFS: &str = "write either `api_key_sha256` (and, where it is not x-api-key, the `header`) or `networks`";
+mod certificate;
+mod jwt;
+mod user;
+
+const PROOFS: &str = "write exactly one of `api_key_sha256` (and, where it is not x-api-key, the `header`), `mtls`, \
+                      `jwt`, `networks` and `unix`";
 
 /// Every caller that is described well.
 pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Settings> {
@@ -33,24 +38,37 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Setting
 
 fn proof(context: &Context<'_>, node: NodeId, caller: &Caller) -> Option<(NodeId, Proof)> {
     let findings = context.findings;
-    match (caller.api_key_sha256.node(), caller.networks.node()) {
-        (Some(_), Some(networks)) => {
-            findings.key_error(networks, "a caller has one proof, not two", PROOFS);
-            None
+    let proofs = [
+        ("api_key_sha256", caller.api_key_sha256.node()),
+        ("mtls", caller.mtls.node()),
+        ("jwt", caller.jwt.node()),
+        ("networks", caller.networks.node()),
+        ("unix", caller.unix.node()),
+    ];
+    let mut given = proofs.iter().filter_map(|(key, node)| node.map(|node| (*key, node)));
+    let Some((kind, at)) = given.next() else {
+        if !proofs.iter().any(|(key, _)| findings.is_misspelt(node, key)) {
+            findings.key_error(node, "this caller has no proof", PROOFS);
         }
-        (None, None) => {
-            if !["api_key_sha256", "networks"].iter().any(|key| findings.is_misspelt(node, key)) {
-                findings.key_error(node, "this caller has no proof", PROOFS);
-            }
-            None
-        }
-        (Some(_), None) => api_key(context, caller),
-        (None, Some(at)) => {
-            if let Some(header) = caller.header.node() {
-                findings.key_error(header, "`header` belongs to `api_key_sha256`", "leave it out");
-            }
-            networks(context, &caller.networks).map(|proof| (at, proof))
-        }
+        return None;
+    };
+    if let Some((_, second)) = given.next() {
+        findings.key_error(second, "a caller has one proof, not two", PROOFS);
+        return None;
+    }
+    if let Some(header) = caller.header.node().filter(|_| kind != "api_key_sha256") {
+        let help = if kind == "jwt" { "write it into the table: jwt = { header = \"…\" }" } else { "leave it out" };
+        findings.key_error(header, "`header` belongs to `api_key_sha256`", help);
+    }
+    if let Some(dangerous) = caller.dangerous.node().filter(|_| kind != "jwt") {
+        findings.key_error(dangerous, "`dangerous` belongs to `jwt`", "leave it out");
+    }
+    match kind {
+        "api_key_sha256" => api_key(context, caller),
+        "mtls" => certificate::resolve(context, &caller.mtls).map(|rule| (at, Proof::Certificate(rule))),
+        "jwt" => jwt::resolve(context, node, caller).map(|settings| (at, Proof::Jwt(Box::new(settings)))),
+        "unix" => user::resolve(context, &caller.unix).map(|proof| (at, proof)),
+        _ => networks(context, &caller.networks).map(|proof| (at, proof)),
     }
 }
 
@@ -122,7 +140,9 @@ fn same_key(one: &Proof, other: &Proof) -> bool {
         (Proof::ApiKey { sha256: one, header: first }, Proof::ApiKey { sha256: other, header: second }) => {
             one == other && first == second
         }
-        (Proof::ApiKey { .. } | Proof::Networks(_), _) => false,
+        (Proof::ApiKey { .. } | Proof::Jwt(_) | Proof::Certificate(_) | Proof::Networks(_) | Proof::Unix { .. }, _) => {
+            false
+        }
     }
 }
 

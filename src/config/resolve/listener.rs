@@ -23,6 +23,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
         let name = context.name(node, name);
         let address = address(context, node, listener);
         let allowed_origins = origins(context, &listener.allowed_origins);
+        let callers = context.callers(&listener.callers);
         let Some((at, address)) = address else { continue };
         claim(context, &mut taken, at, &address);
         let anonymous =
@@ -37,6 +38,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
         let settings = ListenerSettings {
             allowed_origins,
             dangerous_anonymous_callers: anonymous,
+            callers,
             ..ListenerSettings::new(name, address)
         };
         listeners.push(settings);

@@ -10,7 +10,7 @@ use crate::sign::algorithm::Curve;
 use crate::sign::key;
 
 /// RFC 7515 A.2.1.
-pub(super) const RSA_JWK: &str = concat!(
+pub(crate) const RSA_JWK: &str = concat!(
     r#"{"kty":"RSA","e":"AQAB","#,
     r#""n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-"#,
     r#"yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-"#,
@@ -35,7 +35,7 @@ pub(super) const RSA_JWK: &str = concat!(
 );
 
 /// RFC 7515 A.3.1.
-pub(super) const P256_JWK: &str = concat!(
+pub(crate) const P256_JWK: &str = concat!(
     r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","#,
     r#""y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}"#,
 );
@@ -49,7 +49,7 @@ pub(super) const P521_JWK: &str = concat!(
 );
 
 /// RFC 8037 A.1.
-pub(super) const ED25519_JWK: &str = concat!(
+pub(crate) const ED25519_JWK: &str = concat!(
     r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","#,
     r#""x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
 );
