@@ -45,6 +45,12 @@ pub enum Failure {
     TargetTooLong,
     /// Header section too large.
     HeaderTooLarge,
+    /// More fields in the header section than the limit.
+    TooManyFields,
+    /// The request's body is longer than the limit.
+    BodyTooLarge,
+    /// More requests in a time than the caller or the named credential may make.
+    RateLimited,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
     /// Unknown transfer coding.
@@ -81,7 +87,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, in the order of the table.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::NoMatch,
         Self::MethodNotAllowed,
         Self::Disabled,
@@ -94,6 +100,9 @@ impl Failure {
         Self::RequestTimeout,
         Self::TargetTooLong,
         Self::HeaderTooLarge,
+        Self::TooManyFields,
+        Self::BodyTooLarge,
+        Self::RateLimited,
         Self::ExpectationFailed,
         Self::UnknownTransferCoding,
         Self::UnsupportedVersion,
@@ -133,6 +142,11 @@ impl Failure {
             Self::HeaderTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error", "The header section is too large")
             }
+            Self::TooManyFields => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error", "The header section has too many fields")
+            }
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "http_request_error", "The request's body is too large"),
+            Self::RateLimited => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::ExpectationFailed => (S::EXPECTATION_FAILED, "http_request_error", "The expectation is not known"),
             Self::UnknownTransferCoding => {
                 (S::NOT_IMPLEMENTED, "http_request_error", "The transfer coding is not known")
@@ -178,6 +192,8 @@ impl Failure {
                 | Self::RequestTimeout
                 | Self::TargetTooLong
                 | Self::HeaderTooLarge
+                | Self::TooManyFields
+                | Self::BodyTooLarge
                 | Self::UnknownTransferCoding
                 | Self::UnsupportedVersion
         )

@@ -15,13 +15,14 @@ use crate::admin::Admin;
 use crate::caller::Callers;
 use crate::config::Config;
 use crate::header::Pseudonym;
-use crate::metrics::{Gauge, Metrics};
+use crate::metrics::{Gauge, Limited, Metrics};
 use crate::name::Name;
+use crate::process;
 use crate::proxy::plan::{NamedCredential, Plan};
 use crate::proxy::{Proxy, ReplayMemory, Shared};
 use crate::readiness::{Readiness, Task};
 use crate::route::Conflict;
-use crate::server::{self, BindError, DrainHandle, Limits, ListenerSettings, Serving, Shape, Signals, Workers};
+use crate::server::{self, BindError, Crowd, DrainHandle, Limits, ListenerSettings, Serving, Shape, Signals, Workers};
 use crate::token::{self, ExternalCredential, Minters};
 
 /// What keeps the program from starting or ends it.
@@ -95,7 +96,7 @@ impl Bound {
 
         let (drain_handle, drain) = DrainHandle::new();
         let count = self.config.workers.unwrap_or_else(cores);
-        let limits = self.config.limits;
+        let limits = fitting(self.config.limits, process::raise_open_files());
         let serving = Serving { limits, drain: drain.clone(), connections: self.metrics.connections() };
         let workers =
             Workers::start(shape, count, serving, |_| Arc::new(Proxy::new(Arc::clone(&shared), self.metrics.clone())))
@@ -120,7 +121,8 @@ impl Bound {
             .spawn(move || control.block_on(parts.run(started)))
             .map_err(|error| AppError::System("the control thread", error))?;
 
-        let accepting = runtime()?.block_on(self.listeners.accept(workers.handles(), limits.connections, drain));
+        let crowd = Crowd::new(&limits, self.metrics.limited());
+        let accepting = runtime()?.block_on(self.listeners.accept(workers.handles(), crowd, drain));
         workers.join();
         if control.join().is_err() {
             tracing::error!("the control thread panicked");
@@ -148,7 +150,8 @@ impl Control {
         let (admin_handle, admin_drain) = DrainHandle::new();
         let serving = Serving { limits: Limits::default(), drain: admin_drain.clone(), connections: Gauge::default() };
         let workers = Workers::on_current_runtime(serving, Arc::new(self.admin));
-        let serving = tokio::spawn(self.listener.accept(workers.handles(), 1024, admin_drain));
+        let crowd = Crowd::new(&Limits { connections: 1024, ..Limits::default() }, Limited::default());
+        let serving = tokio::spawn(self.listener.accept(workers.handles(), crowd, admin_drain));
         drop(started);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!("ready");
@@ -192,6 +195,9 @@ fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &R
         access_log: bound.access_log.clone(),
         unmatched: bound.metrics.unmatched(),
         caller_decisions: bound.metrics.caller_decisions(),
+        in_flight: bound.metrics.in_flight(),
+        most_in_flight: i64::try_from(bound.config.limits.requests).unwrap_or(i64::MAX),
+        limited: bound.metrics.limited(),
         replay_memory: Arc::new(ReplayMemory::new(bound.config.limits.replay_memory, bound.metrics.replay_memory())),
         pseudonym: Pseudonym::parse(&format!("keybearer-{:08x}", u32::from_be_bytes(suffix))).unwrap_or_default(),
         next_id: AtomicU64::new(1),
@@ -214,7 +220,8 @@ pub fn plan(config: &Config, externals: &[Arc<ExternalCredential>], metrics: &Me
         };
         all.push(NamedCredential::new(settings.clone(), external, metrics.named_credential(&settings.name)));
     }
-    Plan::new(all, Callers::new(config.callers.clone())).map_err(AppError::Conflict)
+    let plan = Plan::new(all, Callers::new(config.callers.clone())).map_err(AppError::Conflict)?;
+    Ok(plan.with_caller_rates(&config.caller_rates))
 }
 
 /// Keeps `/readyz` waiting for a first token of every principal, where the configuration asks for that.
@@ -241,6 +248,29 @@ fn wait_for_tokens(
     }
 }
 
+/// Open files that belong to no caller's connection: listeners, runtimes, the admin listener, token requests, logs.
+const OTHER_FILES: u64 = 256;
+
+/// The limits, with no more connections than `files` open ones allow for: two each, the caller's and the upstream's.
+///
+/// The default gives way, since nobody asked for it; a number that somebody wrote stays, and is warned of.
+fn fitting(limits: Limits, files: Option<u64>) -> Limits {
+    let wanted = limits.connections as u64 * 2 + OTHER_FILES;
+    let Some(files) = files.filter(|files| *files < wanted) else { return limits };
+    if limits.connections != Limits::default().connections {
+        tracing::warn!(
+            files,
+            wanted,
+            "this process may not open as many files as limits.connections needs: raise the limit (LimitNOFILE= of \
+             systemd, --ulimit nofile= of Docker, ulimit -n), or lower limits.connections"
+        );
+        return limits;
+    }
+    let connections = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX).max(1);
+    tracing::info!(files, connections, "as many connections as this process may open files for");
+    Limits { connections, ..limits }
+}
+
 /// `drain.delay`, or the default: 5 s where anything but this machine could still be sending us callers.
 fn drain_delay(config: &Config, listeners: &server::Bound) -> Duration {
     let local = listeners.settings().all(|listener| listener.address.is_local());
@@ -259,4 +289,21 @@ fn cores() -> NonZeroUsize {
 
 fn admin_name() -> Name {
     Name::parse("admin").unwrap_or_else(|_| unreachable!("`admin` is a name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limits, fitting};
+
+    #[test]
+    fn there_are_two_open_files_for_every_connection() {
+        let default = Limits::default();
+        for (files, connections) in
+            [(None, 10_000), (Some(20_256), 10_000), (Some(20_255), 9_999), (Some(1024), 384), (Some(10), 1)]
+        {
+            assert_eq!(fitting(default, files).connections, connections, "{files:?}");
+        }
+        let written = Limits { connections: 5000, ..default };
+        assert_eq!(fitting(written, Some(1024)), written, "what somebody wrote stays");
+    }
 }

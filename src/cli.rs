@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded, Secrets, Source};
+use crate::process;
 
 /// Invalid configuration, `EX_CONFIG` of sysexits.h.
 const EX_CONFIG: u8 = 78;
@@ -80,7 +81,10 @@ enum Command {
 /// Reads the arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Before anything else: a library that looks for the process-wide provider must find this one.
+    if let Err(error) = process::keep_memory_private() {
+        anstream::eprintln!("keybearer: core dumps and debuggers could not be shut out: {error}");
+    }
+    // Before anything else is done: a library that looks for the process-wide provider must find this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let Cli { global, command } = Cli::parse();
     let status = match command {

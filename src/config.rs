@@ -28,6 +28,8 @@ pub use self::layers::ENVIRONMENT;
 pub use self::preset::{PresetKey, PresetOrigin, PresetUse};
 pub use self::problem::{Location, Problem, Problems, Severity};
 pub use self::source::{Loaded, Secrets, Source, load};
+use crate::limit::Rate;
+use crate::name::Name;
 use crate::{caller, proxy, server, token};
 
 pub use crate::access_log::Target as AccessLogTarget;
@@ -44,6 +46,8 @@ pub struct Config {
     pub admin: AdminSettings,
     /// `[callers.*]`
     pub callers: Vec<caller::Settings>,
+    /// `rate` of those callers that have one.
+    pub caller_rates: Vec<(Name, Rate)>,
     /// `[named_credentials.*]`
     pub named_credentials: Vec<proxy::settings::NamedCredential>,
     /// `[external_credentials.*]`

@@ -18,6 +18,7 @@ mod exchanges;
 mod families;
 mod handles;
 mod histogram;
+mod limited;
 mod tokens;
 mod upstream;
 
@@ -26,6 +27,7 @@ pub use prometheus_client::metrics::gauge::Gauge;
 
 pub use callers::{CallerDecision, CallerDecisions};
 pub use exchanges::NamedCredentialMetrics;
+pub use limited::Limited;
 pub use tokens::{ExternalCredentialMetrics, MintOutcome};
 pub use upstream::UpstreamMetrics;
 
@@ -43,6 +45,7 @@ struct Inner {
     registry: Registry,
     families: Arc<Families>,
     connections: Gauge,
+    in_flight: Gauge,
     replay_memory: Gauge,
     access_log_dropped: Counter,
     caller_decisions: CallerDecisions,
@@ -53,7 +56,8 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let (connections, replay_memory, access_log_dropped) = (Gauge::default(), Gauge::default(), Counter::default());
+        let (connections, in_flight, replay_memory) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let access_log_dropped = Counter::default();
         let families = Arc::new(Families::default());
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         // The library appends `_info` and `_total` itself, and a full stop to each help text.
@@ -64,6 +68,7 @@ impl Metrics {
         );
         registry.register("process_start_time_seconds", "Start of the process, Unix time", ConstGauge::new(started));
         registry.register("keybearer_connections", "Open connections of callers", connections.clone());
+        registry.register("keybearer_requests_in_flight", "Requests being served", in_flight.clone());
         registry.register("keybearer_replay_memory_bytes", "Request bodies kept for replays", replay_memory.clone());
         registry.register(
             "keybearer_access_log_dropped_lines",
@@ -72,7 +77,15 @@ impl Metrics {
         );
         let caller_decisions = CallerDecisions::register(&mut registry);
         registry.register_collector(Box::new(Arc::clone(&families)));
-        Self(Arc::new(Inner { registry, families, connections, replay_memory, access_log_dropped, caller_decisions }))
+        Self(Arc::new(Inner {
+            registry,
+            families,
+            connections,
+            in_flight,
+            replay_memory,
+            access_log_dropped,
+            caller_decisions,
+        }))
     }
 
     /// The handle for exchanges of the named credential `name`. Two calls with one name give the same counters.
@@ -105,6 +118,18 @@ impl Metrics {
     #[must_use]
     pub fn connections(&self) -> Gauge {
         self.0.connections.clone()
+    }
+
+    /// Requests being served. Its own value is what `limits.requests` is held against.
+    #[must_use]
+    pub fn in_flight(&self) -> Gauge {
+        self.0.in_flight.clone()
+    }
+
+    /// Counts limits that were reached.
+    #[must_use]
+    pub fn limited(&self) -> Limited {
+        self.0.families.limited.clone()
     }
 
     /// Bytes of request bodies kept for replays.

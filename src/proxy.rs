@@ -6,6 +6,7 @@ mod attempt;
 mod decide;
 pub mod explain;
 mod fields;
+mod limits;
 mod look;
 pub mod plan;
 mod prepare;
@@ -33,13 +34,14 @@ use self::plan::Plan;
 use self::prepare::{Context, TrailerRule};
 use self::record::OpenRecord;
 use self::relay::RelayLimits;
-use self::replay::{AttemptBody, CallerBody};
+use self::replay::{AttemptBody, BodyLengths, CallerBody};
 use self::stop::Stop;
 use crate::access_log::AccessLog;
 use crate::answer::{self, Failure};
 use crate::body::AnswerBody;
 use crate::header::Pseudonym;
-use crate::metrics::{CallerDecision, CallerDecisions, Metrics, NamedCredentialMetrics};
+use crate::limit::RetryBudget;
+use crate::metrics::{CallerDecision, CallerDecisions, Gauge, Limited, Metrics, NamedCredentialMetrics};
 use crate::server::{Arrival, Connection, Service};
 use crate::upstream::{PoolLimits, Pools};
 
@@ -56,6 +58,12 @@ pub struct Shared {
     pub unmatched: NamedCredentialMetrics,
     /// What was decided about callers.
     pub caller_decisions: CallerDecisions,
+    /// Requests being served.
+    pub in_flight: Gauge,
+    /// How many of them there may be.
+    pub most_in_flight: i64,
+    /// Counts limits that were reached.
+    pub limited: Limited,
     /// Memory for copies of request bodies.
     pub replay_memory: Arc<ReplayMemory>,
     /// Our name in `Via`: `keybearer-` and a random part, so that a loop is told from a chain.
@@ -69,13 +77,14 @@ pub struct Shared {
 pub struct Proxy {
     shared: Arc<Shared>,
     pools: Pools<AttemptBody>,
+    retries: RetryBudget,
 }
 
 impl Proxy {
     /// A worker's service, with pools of its own.
     #[must_use]
     pub fn new(shared: Arc<Shared>, metrics: Metrics) -> Self {
-        Self { shared, pools: Pools::new(PoolLimits::default(), metrics) }
+        Self { shared, pools: Pools::new(PoolLimits::default(), metrics), retries: RetryBudget::default() }
     }
 }
 
@@ -131,6 +140,7 @@ async fn serve(
     open: &mut OpenRecord,
     found: &mut Found,
 ) -> Result<Outcome, Stop> {
+    open.admit()?;
     let plan = proxy.shared.plan.load_full();
     let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id, has_secrets: true };
     let decided = match decide::arrive(&mut parts, &plan, connection, found) {
@@ -153,15 +163,17 @@ async fn serve(
     };
     let settings = &named.settings;
     let end = settings.timeouts.total.map(|total| Instant::now() + total);
-    let body = CallerBody::new(incoming, settings.replay_limit, &proxy.shared.replay_memory, || TrailerRule {
-        named: Arc::clone(named),
-        plan: Arc::clone(&plan),
-    });
+    let body = {
+        let lengths = BodyLengths { kept: settings.replay_limit, most: settings.limits.body };
+        let trailer_rule = || TrailerRule { named: Arc::clone(named), plan: Arc::clone(&plan) };
+        CallerBody::new(incoming, lengths, &proxy.shared.replay_memory, trailer_rule)
+    };
     open.body = Some(body.clone());
     let pool = proxy.pools.pool(&named.key, &settings.endpoint);
     let principal = decide::principal(named, &found.callers);
     let cell = prepared.cell.take();
-    let attempts = Attempts { named, principal, cell, prepared, body, pool, connection, end };
+    proxy.retries.earn();
+    let attempts = Attempts { named, principal, cell, prepared, body, pool, retries: &proxy.retries, connection, end };
     let answered = attempts.run(open).await?;
     Ok(Outcome::Relay(Box::new(answered), RelayLimits { idle: settings.timeouts.idle, end }))
 }

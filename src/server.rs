@@ -4,6 +4,7 @@
 //! means is the [`Service`]'s part.
 
 mod connection;
+mod crowd;
 mod drain;
 mod guard;
 mod http1;
@@ -27,6 +28,7 @@ use crate::body::AnswerBody;
 use crate::name::Name;
 
 pub use self::connection::{Connection, Protocol, Secured};
+pub use self::crowd::{CONNECTIONS_PER_ADDRESS, Crowd};
 pub use self::drain::{Drain, DrainHandle};
 pub use self::listener::{BindError, Bound};
 pub use self::signals::Signals;
@@ -124,8 +126,17 @@ pub struct Limits {
     pub target: usize,
     /// Longest header section in bytes (default 32 KiB): 431.
     pub header: usize,
-    /// Connections in all (default 10,000).
+    /// Most fields in a header section (default and most [`MOST_FIELDS`]): 431.
+    pub header_fields: usize,
+    /// Longest request body in bytes (default none): 413. A named credential may have its own.
+    pub body: Option<usize>,
+    /// Connections in all (default 10,000): 503.
     pub connections: usize,
+    /// Connections from one IPv4 address or IPv6 /64: 503. None: 1,000, and no limit for loopback addresses. Unix
+    /// sockets have none.
+    pub connections_per_caller: Option<usize>,
+    /// Requests being served in all (default 8,192): 503.
+    pub requests: usize,
     /// A request's head must be complete this long after its first byte, or after the connection opened (default 10 s): 408.
     pub header_timeout: Duration,
     /// A connection without a request is closed after this long (default 90 s).
@@ -134,18 +145,28 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Bytes of request bodies kept for replays, in all (default 64 MiB).
     pub replay_memory: usize,
+    /// Longest answer of a token endpoint in bytes (default 64 KiB): 502.
+    pub token_answer: usize,
 }
+
+/// hyper keeps room for this many fields; more would be refused by its parser, which neither logs nor explains.
+pub const MOST_FIELDS: usize = 100;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             target: 8 * 1024,
             header: 32 * 1024,
+            header_fields: MOST_FIELDS,
+            body: None,
             connections: 10_000,
+            connections_per_caller: None,
+            requests: 8192,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
             body_timeout: Duration::from_secs(60),
             replay_memory: 64 * 1024 * 1024,
+            token_answer: 64 * 1024,
         }
     }
 }

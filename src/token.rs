@@ -41,7 +41,7 @@ mod wire;
 pub use access_token::Token;
 pub use answer::USUAL_DESCRIPTIONS;
 pub use assertion::{Assertion, AssertionKey, AssertionSource, Claim};
-pub use cell::{Cell, Renewal};
+pub use cell::{Cell, MOST_WAITING, Renewal};
 pub use credential::{ExternalCredential, Principal};
 pub use discovery::discover_token_endpoint;
 pub use dpop::Dpop;

@@ -18,7 +18,7 @@ use crate::tls;
 
 pub use self::connection::{Lease, SendError};
 pub use self::interim::Interims;
-pub use self::pool::{CheckoutError, Pool, PoolLimits, Pools};
+pub use self::pool::{CheckoutError, LONGEST_HEAD, Pool, PoolLimits, Pools};
 
 /// Where a named credential's requests go. Two equal endpoints share a pool.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 
 mod caller;
 mod external;
+mod limit;
 mod named;
 
 use std::fmt;
@@ -16,6 +17,7 @@ pub(crate) use self::external::{
     Assertion, Authentication, Encoding, ExpiresUnit, ExternalCredential, Flow, HttpProxy, Inject, JsonRule, Method,
     OneOrMany, Parameters, Principal, RefreshRule, RenewAhead, Status, Texts,
 };
+pub(crate) use self::limit::{CredentialLimits, Rate, RateTable};
 pub(crate) use self::named::{Forwarded, HeaderEntry, Match, NamedCredential, Replay, Timeouts};
 use super::field::{Entries, Field};
 use super::quantity::{Count, Size, Span};
@@ -112,11 +114,16 @@ pub(crate) struct AccessLogFile {
 pub(crate) struct Limits {
     pub(crate) target: Field<Size>,
     pub(crate) header: Field<Size>,
+    pub(crate) header_fields: Field<Count>,
+    pub(crate) body: Field<Size>,
     pub(crate) connections: Field<Count>,
+    pub(crate) connections_per_caller: Field<Count>,
+    pub(crate) requests: Field<Count>,
     pub(crate) header_timeout: Field<Span>,
     pub(crate) idle_timeout: Field<Span>,
     pub(crate) body_timeout: Field<Span>,
     pub(crate) replay_memory: Field<Size>,
+    pub(crate) token_answer: Field<Size>,
 }
 
 /// `[drain]`

@@ -22,7 +22,7 @@ pub const ENVIRONMENT: [(&str, &[&str]); 6] = [
 ];
 
 /// Scalar defaults. Those of the credentials, which have names we cannot know, are filled in where they are resolved.
-const DEFAULTS: [(&[&str], &str); 11] = [
+const DEFAULTS: [(&[&str], &str); 12] = [
     (&["admin", "address"], "127.0.0.1:9901"),
     (&["log", "level"], "info"),
     (&["log", "format"], "text"),
@@ -33,8 +33,13 @@ const DEFAULTS: [(&[&str], &str); 11] = [
     (&["limits", "idle_timeout"], "90s"),
     (&["limits", "body_timeout"], "60s"),
     (&["limits", "replay_memory"], "64MiB"),
+    (&["limits", "token_answer"], "64KiB"),
     (&["drain", "deadline"], "25s"),
 ];
+
+/// The same for keys that take a number.
+const NUMBERS: [(&[&str], i32); 3] =
+    [(&["limits", "header_fields"], 100), (&["limits", "connections"], 10_000), (&["limits", "requests"], 8192)];
 
 /// Merges the layers over `written`, the file's table. `variable` looks an environment variable up.
 pub(crate) fn merge(written: &DeTable<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Tree {
@@ -49,8 +54,9 @@ pub(crate) fn merge(written: &DeTable<'_>, variable: &dyn Fn(&str) -> Option<Str
     for (path, text) in DEFAULTS {
         figment = figment.join(Layer { name: "defaults".to_owned(), dict: nested(path, Value::from(text)) });
     }
-    let connections = nested(&["limits", "connections"], Value::from(10_000));
-    figment = figment.join(Layer { name: "defaults".to_owned(), dict: connections });
+    for (path, number) in NUMBERS {
+        figment = figment.join(Layer { name: "defaults".to_owned(), dict: nested(path, Value::from(number)) });
+    }
     if wants_default_listener(&over) {
         let path = ["listeners", "default", "address"];
         figment =

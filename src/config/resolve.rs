@@ -8,6 +8,7 @@ mod context;
 mod external;
 mod formula;
 mod header;
+mod limit;
 mod listener;
 mod matching;
 mod named;
@@ -39,6 +40,7 @@ pub(crate) struct Surroundings {
 pub(crate) fn resolve(document: &Document, findings: &Findings<'_>, surroundings: Surroundings) -> Option<Config> {
     let context = Context::new(document, findings, surroundings.folder, surroundings.secrets);
     let callers = caller::resolve(&context, document);
+    let caller_rates = limit::caller_rates(&context, document);
     let listeners = listener::resolve(&context, document);
     let admin = listener::admin(&context, document);
     let process = process::resolve(&context, document);
@@ -54,6 +56,7 @@ pub(crate) fn resolve(document: &Document, findings: &Findings<'_>, surroundings
         listeners,
         admin: admin?,
         callers,
+        caller_rates,
         named_credentials: named.into_settings(),
         external_credentials: externals.into_settings(),
         log,

@@ -4,6 +4,7 @@ mod caller;
 mod credential;
 mod external;
 mod hygiene;
+mod limit;
 mod presets;
 mod process;
 

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::exchanges::{Counts, Exchanges};
 use super::handles::Handles;
 use super::histogram::Histogram;
+use super::limited::Limited;
 use super::tokens::Tokens;
 use super::upstream::Connections;
 use crate::name::Name;
@@ -23,6 +24,7 @@ pub(super) struct Families {
     pub(super) exchanges: Handles<Option<Name>, Exchanges>,
     pub(super) tokens: Handles<(Name, Name), Tokens>,
     pub(super) upstreams: Handles<String, Connections>,
+    pub(super) limited: Limited,
 }
 
 impl Collector for Families {
@@ -30,7 +32,12 @@ impl Collector for Families {
         let mut writer = Writer(encoder);
         exchanges(&mut writer, &self.exchanges.collect())?;
         tokens(&mut writer, &self.tokens.collect())?;
-        upstreams(&mut writer, &self.upstreams.collect())
+        upstreams(&mut writer, &self.upstreams.collect())?;
+        writer.counters(
+            "keybearer_limited",
+            "Requests and connections refused or cut off by a limit",
+            self.limited.counts().map(|(limit, count)| ([("limit", limit.as_str())], count)),
+        )
     }
 }
 

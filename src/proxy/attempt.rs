@@ -21,6 +21,7 @@ use super::{Stop, stop};
 use crate::access_log::NotReplayed;
 use crate::answer::Failure;
 use crate::header;
+use crate::limit::{Limit, RetryBudget};
 use crate::server::Connection;
 use crate::token::{Cell, MintFailure, MintFailureKind, Principal, Renewal, Token, Verdict};
 use crate::upstream::{Lease, Pool, SendError};
@@ -41,6 +42,7 @@ pub(super) struct Attempts<'a> {
     pub(super) prepared: Prepared,
     pub(super) body: CallerBody,
     pub(super) pool: Arc<Pool<AttemptBody>>,
+    pub(super) retries: &'a RetryBudget,
     pub(super) connection: &'a Connection,
     /// When the whole exchange must have ended.
     pub(super) end: Option<Instant>,
@@ -72,7 +74,12 @@ impl Attempts<'_> {
         let token = match cell.live() {
             Some(token) => token,
             None => match self.before_end(cell.token()).await {
-                Some(minted) => minted.map_err(|failure| stop::mint(&failure))?,
+                Some(minted) => minted.map_err(|failure| {
+                    if failure.kind == MintFailureKind::OverCapacity {
+                        open.limit = Some(Limit::Waiters);
+                    }
+                    stop::mint(&failure)
+                })?,
                 None => return Err(stop::mint(&late())),
             },
         };
@@ -257,7 +264,12 @@ impl Attempts<'_> {
                     self.pool.stale();
                     request = *returned;
                 }
+                Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
                 Err(SendError::Lost(error)) if was_reused && !lost && self.may_repeat() => {
+                    if !self.retries.spend() {
+                        open.limit = Some(Limit::Retries);
+                        return Err(stop::send(&SendError::<AttemptBody>::Lost(error), self.connection));
+                    }
                     tracing::debug!(%error, "a pooled connection was dead; sending again on a new one");
                     lost = true;
                     self.pool.stale();

@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::fields::Parties;
+use super::limits;
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{self, Context, Prepared};
 use super::stop::Stop;
@@ -16,6 +17,7 @@ use crate::answer::Failure;
 use crate::body::{self, AnswerBody};
 use crate::caller::browser::{self, AllowedOrigin, BrowserRules, Hosts, Verdict};
 use crate::caller::{Identified, Pending};
+use crate::limit::{Limit, Place};
 use crate::name::Name;
 use crate::route::Route;
 use crate::server::{Address, Connection};
@@ -31,6 +33,10 @@ pub(super) struct Found {
     pub(super) named: Option<Arc<NamedCredential>>,
     /// The origin whose page may read the answer.
     pub(super) cors: Option<AllowedOrigin>,
+    /// The limit that was reached.
+    pub(super) limit: Option<Limit>,
+    /// What the exchange takes of its named credential's limits for as long as it lasts.
+    pub(super) place: Option<Place>,
 }
 
 /// What the first step came to.
@@ -85,11 +91,14 @@ pub(super) fn identify(parts: &Parts, plan: &Plan, connection: &Connection, foun
 /// Decides about a request that has arrived. Nothing secret is touched before all checks have passed.
 pub(super) fn decide(parts: Parts, plan: &Plan, context: &Context<'_>, found: &mut Found) -> Result<Decision, Stop> {
     admit(&found.callers, context.connection)?;
+    limits::charge_callers(plan, found)?;
     if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
         return Ok(Decision::Answer(no_content(HeaderMap::new())));
     }
     let (named, prefix) = route(plan, &parts, found)?;
-    let principal = permit(&named, found)?;
+    permit(&named, found)?;
+    limits::enter(&named, &parts.headers, found)?;
+    let principal = principal(&named, &found.callers);
     let parties = Parties { named: &named, principal, callers: &found.callers, has_secrets: context.has_secrets };
     prepare::prepare(parts, prefix, parties, plan, context).map(Decision::Forward)
 }
@@ -163,20 +172,19 @@ fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCred
     }
 }
 
-/// The named credential must admit one of the callers, and so must one of its principals, which is the result.
-fn permit<'a>(named: &'a NamedCredential, found: &Found) -> Result<Option<&'a Principal>, Stop> {
+/// The named credential must admit one of the callers, and so must one of its principals.
+fn permit(named: &NamedCredential, found: &Found) -> Result<(), Stop> {
     let callers = &found.callers;
     if let Some(allowed) = &named.settings.callers
         && !callers.iter().any(|caller| allowed.contains(caller))
     {
         return Err(Stop::new(Failure::CallerNotAllowed));
     }
-    let principal = principal(named, callers);
-    if let (Some(external), None) = (&named.external, principal) {
+    if let (Some(external), None) = (&named.external, principal(named, callers)) {
         let detail = format!("no principal of the external credential {} admits this caller", external.name());
         return Err(Stop::with(Failure::CallerNotAllowed, detail));
     }
-    Ok(principal)
+    Ok(())
 }
 
 fn no_content(fields: HeaderMap) -> Response<AnswerBody> {

@@ -1,14 +1,18 @@
 //! What a worker holds: the immutable plan of who may call what, swapped whole.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue};
 
+use super::limits::Usage;
 use super::refusal::Refusal;
 use super::settings::{HeaderValueSource, HostHeader, NamedCredential as Settings};
 use crate::caller::Callers;
+use crate::limit::{Bucket, Rate};
 use crate::metrics::NamedCredentialMetrics;
+use crate::name::Name;
 use crate::route::{Conflict, Match, Router};
 use crate::token::{ExternalCredential, Principal};
 use crate::upstream::{Endpoint, Key};
@@ -20,6 +24,8 @@ pub struct Plan {
     pub routes: Router<Arc<NamedCredential>>,
     /// Who is calling.
     pub callers: Callers,
+    /// What is left of the rates of those callers that have one.
+    pub(super) caller_rates: HashMap<Name, Bucket>,
 }
 
 /// A named credential, ready to serve.
@@ -47,6 +53,8 @@ pub struct NamedCredential {
     pub refusal: Refusal,
     /// The id of the token that its upstream accepted last; ids begin at 1.
     accepted: AtomicU64,
+    /// What is left of its limits; none where it has none.
+    pub(super) usage: Option<Box<Usage>>,
     /// Its metrics, resolved.
     pub metrics: NamedCredentialMetrics,
 }
@@ -59,7 +67,14 @@ impl Plan {
     pub fn new(named: impl IntoIterator<Item = NamedCredential>, callers: Callers) -> Result<Self, Conflict> {
         let entries: Vec<(Match, Arc<NamedCredential>)> =
             named.into_iter().map(|named| (named.settings.matching.clone(), Arc::new(named))).collect();
-        Ok(Self { routes: Router::build(entries)?, callers })
+        Ok(Self { routes: Router::build(entries)?, callers, caller_rates: HashMap::new() })
+    }
+
+    /// The same, with these rates of callers.
+    #[must_use]
+    pub fn with_caller_rates(mut self, rates: &[(Name, Rate)]) -> Self {
+        self.caller_rates = rates.iter().map(|(caller, rate)| (caller.clone(), Bucket::new(*rate))).collect();
+        self
     }
 }
 
@@ -89,6 +104,7 @@ impl NamedCredential {
             has_formulas,
             refusal: Refusal::default(),
             accepted: AtomicU64::new(0),
+            usage: Usage::new(&settings.limits),
             metrics,
             settings,
         }

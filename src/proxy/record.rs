@@ -7,10 +7,13 @@ use http::request::Parts;
 
 use super::Shared;
 use super::decide::{self, Found};
+use super::limits;
 use super::plan::NamedCredential;
 use super::replay::CallerBody;
+use super::stop::Stop;
 use crate::access_log::Record;
 use crate::answer::Failure;
+use crate::limit::{Limit, Place};
 use crate::server::Connection;
 
 /// A record that is written when it is dropped: every exchange leaves exactly one line, however it ends.
@@ -18,6 +21,12 @@ pub(super) struct OpenRecord {
     pub(super) record: Record,
     pub(super) named: Option<Arc<NamedCredential>>,
     pub(super) body: Option<CallerBody>,
+    /// The limit that was reached.
+    pub(super) limit: Option<Limit>,
+    /// What the exchange takes of its named credential's limits.
+    place: Option<Place>,
+    /// Whether more were being served than may be when it came.
+    is_crowded: bool,
     shared: Arc<Shared>,
 }
 
@@ -45,11 +54,24 @@ impl OpenRecord {
             bytes_out: 0,
             error: None,
         };
-        Self { record, named: None, body: None, shared: Arc::clone(shared) }
+        let is_crowded = shared.in_flight.inc() >= shared.most_in_flight;
+        let shared = Arc::clone(shared);
+        Self { record, named: None, body: None, limit: None, place: None, is_crowded, shared }
     }
 
-    /// Notes who called and what matched.
-    pub(super) fn note(&mut self, found: &Found) {
+    /// Holds the exchange against `limits.requests`; those that are refused count for as long as that takes.
+    pub(super) fn admit(&mut self) -> Result<(), Stop> {
+        if self.is_crowded {
+            self.limit = Some(Limit::Requests);
+            return Err(limits::crowded("as many requests are being served as may be"));
+        }
+        Ok(())
+    }
+
+    /// Notes who called and what matched, and takes what was taken for it.
+    pub(super) fn note(&mut self, found: &mut Found) {
+        self.limit = found.limit;
+        self.place = found.place.take();
         self.record.caller = found.callers.first().cloned();
         self.named.clone_from(&found.named);
         if let Some(named) = &found.named {
@@ -64,16 +86,25 @@ impl OpenRecord {
         let (status, error, _) = failure.row();
         self.record.status = status.as_u16();
         self.record.error = Some(error);
+        if self.limit.is_none() {
+            self.limit = limits::limit_of(failure, self.named.is_some());
+        }
     }
 }
 
 impl Drop for OpenRecord {
     fn drop(&mut self) {
         if let Some(body) = &self.body {
-            self.record.bytes_in = body.bytes_read();
+            let (bytes_read, used_up) = body.summary();
+            self.record.bytes_in = bytes_read;
+            self.limit = self.limit.or(used_up);
         }
         if self.record.status == 0 {
             self.record.error = Some("caller_gone");
+        }
+        self.shared.in_flight.dec();
+        if let Some(limit) = self.limit {
+            self.shared.limited.count(limit);
         }
         match &self.named {
             Some(named) => named.metrics.observe(&self.record),

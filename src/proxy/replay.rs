@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::prepare::TrailerRule;
 use crate::access_log::NotReplayed;
+use crate::limit::Limit;
 use crate::metrics::Gauge;
 
 /// Process-wide memory for copies of request bodies.
@@ -51,6 +52,15 @@ impl ReplayMemory {
     }
 }
 
+/// How long a request body may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLengths {
+    /// Bytes that are kept for a replay.
+    pub(super) kept: usize,
+    /// Bytes that are read at all; none: without end.
+    pub(super) most: Option<usize>,
+}
+
 /// A caller's request body, of which every attempt gets its own [`AttemptBody`].
 #[derive(Debug, Clone)]
 pub(super) struct CallerBody(Option<SharedSource>);
@@ -67,6 +77,7 @@ struct Source {
     limit: usize,
     memory: Arc<ReplayMemory>,
     read: u64,
+    most: u64,
     /// The attempt that may read; a body of an earlier one waits for ever.
     attempt: u32,
     /// Bytes of the copy that this attempt has sent.
@@ -91,18 +102,19 @@ pub(super) enum Progress {
 }
 
 impl CallerBody {
-    /// Wraps what hyper reads from the caller; at most `limit` bytes are kept, within `memory`. The rule for its
+    /// Wraps what hyper reads from the caller; at most `lengths.kept` bytes are kept, within `memory`. The rule for its
     /// trailers is made only where there is a body.
     #[must_use]
     pub(super) fn new(
         incoming: Incoming,
-        limit: usize,
+        lengths: BodyLengths,
         memory: &Arc<ReplayMemory>,
         trailer_rule: impl FnOnce() -> TrailerRule,
     ) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
+        let BodyLengths { kept: limit, most } = lengths;
         let too_long = incoming.size_hint().lower() > limit as u64;
         Self(Some(SharedSource(Arc::new(Mutex::new(Source {
             incoming,
@@ -113,6 +125,7 @@ impl CallerBody {
             limit,
             memory: Arc::clone(memory),
             read: 0,
+            most: most.map_or(u64::MAX, |most| most as u64),
             attempt: 0,
             sent: 0,
             trailers: None,
@@ -172,10 +185,23 @@ impl CallerBody {
         }
     }
 
-    /// Bytes read from the caller.
+    /// Bytes read from the caller, and the limit that they reached.
     #[must_use]
-    pub(super) fn bytes_read(&self) -> u64 {
-        self.0.as_ref().map_or(0, |source| source.0.lock().read)
+    pub(super) fn summary(&self) -> (u64, Option<Limit>) {
+        let Some(source) = &self.0 else { return (0, None) };
+        let source = source.0.lock();
+        let limit = match source.dropped {
+            _ if source.is_too_large() => Some(Limit::Body),
+            Some(NotReplayed::Budget) => Some(Limit::ReplayMemory),
+            _ => None,
+        };
+        (source.read, limit)
+    }
+
+    /// Whether more came than may come.
+    #[must_use]
+    pub(super) fn is_too_large(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| source.0.lock().is_too_large())
     }
 
     /// Says that nothing will be sent again, so that the copy can go.
@@ -189,13 +215,17 @@ impl CallerBody {
 }
 
 impl Source {
+    fn is_too_large(&self) -> bool {
+        self.read > self.most
+    }
+
     fn keep(&mut self, data: &Bytes) {
         self.read += data.len() as u64;
         self.progress = Instant::now();
         if self.dropped.is_some() {
             return;
         }
-        if self.kept.len() + data.len() > self.limit {
+        if self.kept.len() + data.len() > self.limit || self.is_too_large() {
             self.forget(NotReplayed::BodyTooLarge);
         } else if self.memory.take(data.len()) {
             self.kept.extend_from_slice(data);
@@ -308,6 +338,11 @@ impl Body for AttemptBody {
             }
             Some(Ok(mut frame)) => {
                 source.note(&mut frame);
+                if source.is_too_large() {
+                    // What is over the limit is not sent, and what was sent is no request: its connection ends.
+                    source.failed = true;
+                    return Poll::Ready(Some(Err(CallerBodyFailed)));
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {

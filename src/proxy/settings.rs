@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 pub use crate::header::Forwarded;
+use crate::limit::Rate;
 use crate::name::Name;
 use crate::route::Match;
 pub use crate::token::{HeaderValueSource, Replay};
@@ -47,6 +48,8 @@ pub struct NamedCredential {
     pub replay_limit: usize,
     /// How long each phase may take.
     pub timeouts: Timeouts,
+    /// What its callers may use of it.
+    pub limits: CredentialLimits,
 }
 
 /// `host_header`
@@ -71,4 +74,15 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The whole exchange; none by default.
     pub total: Option<Duration>,
+}
+
+/// `limits` of a named credential
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CredentialLimits {
+    /// Requests in a time, of all callers together.
+    pub rate: Option<Rate>,
+    /// Requests being served at a time.
+    pub requests: Option<usize>,
+    /// Longest request body in bytes.
+    pub body: Option<usize>,
 }

@@ -98,7 +98,8 @@ impl<IO> Guard<IO> {
         let mut end = 0;
         let is_new = matches!(self.phase, Phase::Head);
         if is_new {
-            let limits = HeadLimits { target: self.limits.target, header: self.limits.header };
+            let Limits { target, header, header_fields: fields, .. } = self.limits;
+            let limits = HeadLimits { target, header, fields };
             let Some(head_end) = head::end(bytes, scanned) else {
                 return head::check_length(bytes, limits).map(|()| 0).map_err(Fault::Head);
             };

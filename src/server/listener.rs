@@ -1,7 +1,6 @@
 //! Listening sockets, and the one thread that accepts for all of them.
 
 use std::io::{self, Write as _};
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::crowd::Crowd;
 use super::drain::{Drain, Phase};
 use super::socket::Accepted;
 use super::worker::Worker;
@@ -95,16 +95,12 @@ impl Bound {
     ///
     /// # Errors
     /// When a listening socket cannot be registered with the runtime at hand.
-    pub async fn accept(self, workers: Vec<Worker>, limit: usize, drain: Drain) -> io::Result<()> {
+    pub async fn accept(self, workers: Vec<Worker>, crowd: Crowd, drain: Drain) -> io::Result<()> {
         let workers: Arc<[Worker]> = workers.into();
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {
-            let accepting = Accepting {
-                listener,
-                workers: Arc::clone(&workers),
-                limit: NonZeroUsize::new(limit),
-                drain: drain.clone(),
-            };
+            let accepting =
+                Accepting { listener, workers: Arc::clone(&workers), crowd: crowd.clone(), drain: drain.clone() };
             tasks.spawn(accepting.run());
         }
         drop((workers, drain));
@@ -140,13 +136,13 @@ fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
 struct Accepting {
     listener: Listener,
     workers: Arc<[Worker]>,
-    limit: Option<NonZeroUsize>,
+    crowd: Crowd,
     drain: Drain,
 }
 
 impl Accepting {
     async fn run(self) -> io::Result<()> {
-        let Self { listener: Listener { settings, socket }, workers, limit, mut drain } = self;
+        let Self { listener: Listener { settings, socket }, workers, crowd, mut drain } = self;
         let ready = readiness(&socket)?;
         loop {
             let mut readable = tokio::select! {
@@ -155,7 +151,7 @@ impl Accepting {
                 readable = ready.readable() => readable?,
             };
             match socket.accept() {
-                Ok(accepted) => hand(accepted, &workers, limit, &settings),
+                Ok(accepted) => hand(accepted, &workers, &crowd, &settings),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -187,7 +183,7 @@ impl ListeningSocket {
     }
 }
 
-fn hand(accepted: Accepted, workers: &[Worker], limit: Option<NonZeroUsize>, settings: &Arc<ListenerSettings>) {
+fn hand(accepted: Accepted, workers: &[Worker], crowd: &Crowd, settings: &Arc<ListenerSettings>) {
     let mut total = 0;
     let mut least: Option<(usize, &Worker)> = None;
     for worker in workers {
@@ -197,10 +193,14 @@ fn hand(accepted: Accepted, workers: &[Worker], limit: Option<NonZeroUsize>, set
             least = Some((connections, worker));
         }
     }
-    match (least, limit) {
-        (Some((_, worker)), Some(limit)) if total < limit.get() => worker.hand(accepted, Arc::clone(settings)),
-        _ => {
-            tracing::warn!(listener = %settings.name, connections = total, "over the connection limit");
+    let Some((_, worker)) = least else { return };
+    match crowd.enter(total, accepted.ip()) {
+        Ok(seat) => worker.hand(accepted, Arc::clone(settings), seat),
+        Err(limit) => {
+            if crowd.should_tell() {
+                let limit = limit.as_str();
+                tracing::warn!(listener = %settings.name, connections = total, limit, "over the connection limit");
+            }
             let answer = over_capacity();
             let _ = match accepted {
                 Accepted::Tcp(mut stream, _) => stream.set_nonblocking(true).and_then(|()| stream.write(&answer)),

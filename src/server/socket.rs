@@ -1,6 +1,7 @@
 //! A caller's socket, TCP or Unix, on its way from the accepting thread to a worker and there.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -24,6 +25,14 @@ pub(super) enum Socket {
 }
 
 impl Accepted {
+    /// Where it comes from; none for a Unix socket.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Registers the socket with the current runtime.
     pub(super) fn register(self) -> io::Result<(Socket, Peer)> {
         match self {

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
+use super::crowd::Seat;
 use super::drain::{Drain, Phase};
 use super::guard::Guard;
 use super::socket::Accepted;
@@ -24,8 +25,8 @@ pub enum Shape {
     Shared,
 }
 
-/// What a worker is told: a socket and the listener it came from.
-type Handed = (Accepted, Arc<ListenerSettings>);
+/// What a worker is told: a socket, the listener it came from, and its place among those of its address.
+type Handed = (Accepted, Arc<ListenerSettings>, Option<Seat>);
 
 /// What serving a connection takes, whatever the service.
 #[derive(Clone, Debug)]
@@ -126,9 +127,9 @@ impl Worker {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn hand(&self, socket: Accepted, listener: Arc<ListenerSettings>) {
+    pub(super) fn hand(&self, socket: Accepted, listener: Arc<ListenerSettings>, seat: Option<Seat>) {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        if self.sockets.send((socket, listener)).is_err() {
+        if self.sockets.send((socket, listener, seat)).is_err() {
             self.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -148,7 +149,7 @@ impl<S: Service> Serve<S> {
         let mut closing = drain.clone();
         let tasks = tokio_util::task::TaskTracker::new();
         loop {
-            let (accepted, listener) = tokio::select! {
+            let (accepted, listener, seat) = tokio::select! {
                 biased;
                 handed = sockets.recv() => match handed {
                     Some(handed) => handed,
@@ -156,7 +157,7 @@ impl<S: Service> Serve<S> {
                 },
                 () = closing.reached(Phase::Closing) => break,
             };
-            let counted = Counted::new(&connections, &gauge);
+            let counted = Counted::new(&connections, &gauge, seat);
             let (socket, peer) = match accepted.register() {
                 Ok(registered) => registered,
                 Err(error) => {
@@ -184,13 +185,14 @@ impl<S: Service> Serve<S> {
 struct Counted {
     handed: Arc<AtomicUsize>,
     gauge: Gauge,
+    _seat: Option<Seat>,
 }
 
 impl Counted {
     /// `handed` was raised when the socket was handed over.
-    fn new(handed: &Arc<AtomicUsize>, gauge: &Gauge) -> Self {
+    fn new(handed: &Arc<AtomicUsize>, gauge: &Gauge, seat: Option<Seat>) -> Self {
         gauge.inc();
-        Self { handed: Arc::clone(handed), gauge: gauge.clone() }
+        Self { handed: Arc::clone(handed), gauge: gauge.clone(), _seat: seat }
     }
 }
 

@@ -25,7 +25,7 @@ use super::watchers::Watchers;
 use crate::sign::SignError;
 
 /// Most callers that may wait for one token.
-const MOST_WAITING: usize = 4096;
+pub const MOST_WAITING: usize = 4096;
 /// Waiting ends this long after the mint itself would have given up.
 const SLACK: Duration = Duration::from_millis(500);
 

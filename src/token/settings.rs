@@ -138,6 +138,8 @@ pub struct Endpoint {
     pub http_proxy: Option<Arc<HttpProxy>>,
     /// Bound on the whole token request, and on how long a caller waits for a token.
     pub timeout: Duration,
+    /// Longest answer that is read, in bytes.
+    pub longest_answer: usize,
 }
 
 /// What is asked for a token.

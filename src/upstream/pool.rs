@@ -18,6 +18,10 @@ use super::{Endpoint, Key};
 use crate::connect::{self, ConnectError};
 use crate::metrics::{Metrics, UpstreamMetrics};
 
+/// Longest head of an answer: what an upstream can make us hold before anything is judged; hyper's own bound is four
+/// times this. More than 100 fields are too many for hyper's parser, and to set that number costs an allocation each.
+pub const LONGEST_HEAD: usize = 128 * 1024;
+
 /// Bounds of every pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
@@ -126,6 +130,7 @@ where
         let endpoint = &self.endpoint;
         let stream = connect::dial(endpoint.host(), endpoint.port(), endpoint.tls.as_deref(), connect).await?;
         let (sender, connection) = http1::Builder::new()
+            .max_buf_size(LONGEST_HEAD)
             .handshake(TokioIo::new(UpstreamStream::new(stream)))
             .await
             .map_err(CheckoutError::Handshake)?;

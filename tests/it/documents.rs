@@ -3,9 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keybearer::access_log::NotReplayed;
 use keybearer::answer::Failure;
+use keybearer::config::{self, Secrets, Source};
+use keybearer::limit::{Limit, RETRIES_IN_RESERVE};
+use keybearer::server::{CONNECTIONS_PER_ADDRESS, Limits};
+use keybearer::token::MOST_WAITING;
+use keybearer::upstream::{LONGEST_HEAD, PoolLimits};
 use serde_json::{Map, Value};
 
 use crate::support::certificates::Authority;
@@ -237,3 +243,127 @@ fn collect_keys(value: &toml::Value, keys: &mut BTreeSet<String>) {
     }
     value.as_array().into_iter().flatten().for_each(|value| collect_keys(value, keys));
 }
+
+/// A size, duration or number as the tables write it.
+fn size(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes % (1024 * 1024) == 0 => format!("`\"{}MiB\"`", bytes / 1024 / 1024),
+        bytes => format!("`\"{}KiB\"`", bytes / 1024),
+    }
+}
+
+fn time(duration: Duration) -> String {
+    format!("`\"{}s\"`", duration.as_secs())
+}
+
+fn number(number: usize) -> String {
+    format!("`{number}`")
+}
+
+/// Every limit of `[limits]` and its default. Written so that a new one does not compile until it stands here.
+fn defaults() -> Vec<(&'static str, String)> {
+    let Limits {
+        target,
+        header,
+        header_fields,
+        body,
+        connections,
+        connections_per_caller,
+        requests,
+        header_timeout,
+        idle_timeout,
+        body_timeout,
+        replay_memory,
+        token_answer,
+    } = Limits::default();
+    assert_eq!((body, connections_per_caller), (None, None));
+    vec![
+        ("target", size(target)),
+        ("header", size(header)),
+        ("header_fields", number(header_fields)),
+        ("body", "none".to_owned()),
+        ("header_timeout", time(header_timeout)),
+        ("body_timeout", time(body_timeout)),
+        ("connections", number(connections)),
+        ("connections_per_caller", format!("{}, on loopback none", number(CONNECTIONS_PER_ADDRESS))),
+        ("requests", number(requests)),
+        ("idle_timeout", time(idle_timeout)),
+        ("replay_memory", size(replay_memory)),
+        ("token_answer", size(token_answer)),
+    ]
+}
+
+/// The status that goes with a limit; none where nobody is refused.
+fn status_of(limit: Limit) -> Option<Failure> {
+    Some(match limit {
+        Limit::Target => Failure::TargetTooLong,
+        Limit::Header => Failure::HeaderTooLarge,
+        Limit::HeaderFields => Failure::TooManyFields,
+        Limit::Body => Failure::BodyTooLarge,
+        Limit::HeaderTimeout | Limit::BodyTimeout => Failure::RequestTimeout,
+        Limit::Connections
+        | Limit::ConnectionsPerCaller
+        | Limit::Requests
+        | Limit::CredentialRequests
+        | Limit::Waiters => Failure::OverCapacity,
+        Limit::CallerRate | Limit::CredentialRate => Failure::RateLimited,
+        Limit::Retries => Failure::UpstreamClosed,
+        Limit::ReplayMemory => return None,
+    })
+}
+
+/// B5, B51: what is bounded, by how much, and what becomes of who is over it.
+#[test]
+fn the_tables_of_limits_are_those_of_the_program() {
+    let text = read("docs/limits.md");
+    let (limits, bounds) = (table(marked(&text, "limits")), table(marked(&text, "bounds")));
+
+    let written: Vec<_> = limits.iter().map(|row| (row[4].clone(), row[3].clone())).collect();
+    let meant = Limit::ALL.map(|limit| {
+        let status = status_of(limit).map_or(String::new(), |failure| failure.row().0.as_str().to_owned());
+        (format!("`{}`", limit.as_str()), status)
+    });
+    assert_eq!(written, meant);
+
+    let default = |key: &str| {
+        let mut rows = limits.iter().chain(&bounds);
+        rows.find(|row| row[0].starts_with(&format!("`{key}`"))).unwrap_or_else(|| panic!("no {key}"))[1].clone()
+    };
+    for (key, value) in defaults() {
+        assert_eq!(default(&format!("limits.{key}")), value, "{key}");
+        let row = format!("| `limits.{key}` | {value} |");
+        assert!(read("README.md").contains(&row), "the README has no row {row}");
+    }
+
+    let source = Source::Text { name: "proxy.toml".to_owned(), text: PLAIN.to_owned() };
+    let config = config::load(&source, Secrets::Read).unwrap_or_else(|problems| panic!("{problems}")).config;
+    let timeouts = config.named_credentials[0].timeouts;
+    let endpoint = &config.external_credentials[0].request().unwrap().endpoint;
+    for (key, value) in [
+        ("timeouts.connect", time(timeouts.connect)),
+        ("timeouts.first_byte", time(timeouts.first_byte)),
+        ("timeouts.idle", time(timeouts.idle)),
+        ("timeout", time(endpoint.timeout)),
+        ("drain.deadline", time(config.drain.deadline)),
+    ] {
+        assert_eq!(default(key), value, "{key}");
+    }
+    assert_eq!((timeouts.total, default("timeouts.total").as_str()), (None, "none"));
+    let named = |what: &str| limits.iter().chain(&bounds).find(|row| row[0].starts_with(what)).unwrap()[1].clone();
+    assert_eq!(named("callers that wait"), number(MOST_WAITING));
+    assert_eq!(named("requests sent again"), format!("a fifth of all, and {RETRIES_IN_RESERVE}"));
+    assert_eq!(named("head of an upstream"), size(LONGEST_HEAD));
+    assert_eq!(named("idle connections"), number(PoolLimits::default().idle_connections));
+}
+
+/// A configuration in which everything that can be left out is.
+const PLAIN: &str = r#"
+[named_credentials.orders]
+url = "https://api.example.com"
+external_credential = "issuer"
+
+[external_credentials.issuer]
+token_endpoint = "https://login.example.com/token"
+client_id = "orders"
+client_secret = { dangerous_literal = "only-an-example" }
+"#;

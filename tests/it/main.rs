@@ -51,6 +51,9 @@ mod presets;
 /// Fifty providers as they were recorded, each driven through the whole program.
 mod zoo;
 
+/// What callers and upstreams may use up: rates, lengths, numbers, times.
+mod limits;
+
 /// What an intermediary owes to the fields it passes on, in both directions.
 mod hygiene;
 
@@ -134,6 +137,9 @@ mod import;
 
 /// Typical mistakes, and how `doctor` explains them.
 mod doctor;
+
+/// Nobody looks into the process, and it does nothing it does not need.
+mod hardening;
 
 /// The end of the process, in order.
 mod drain;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{CredentialDangers, OneOrMany, Tls};
+use super::{CredentialDangers, OneOrMany, Rate, Tls};
 use crate::config::field::{Entries, Field};
 use crate::config::quantity::Count;
 
@@ -16,6 +16,7 @@ pub(crate) struct Caller {
     pub(crate) jwt: Field<CallerJwt>,
     pub(crate) networks: Field<Vec<Field<String>>>,
     pub(crate) unix: Field<CallerUnix>,
+    pub(crate) rate: Field<Rate>,
     pub(crate) dangerous: Field<CredentialDangers>,
 }
 

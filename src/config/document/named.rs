@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{CredentialDangers, Tls, Value};
+use super::{CredentialDangers, CredentialLimits, Tls, Value};
 use crate::config::field::Field;
 use crate::config::quantity::{Size, Span};
 
@@ -27,6 +27,7 @@ pub(crate) struct NamedCredential {
     pub(crate) replay: Field<Replay>,
     pub(crate) replay_limit: Field<Size>,
     pub(crate) timeouts: Field<Timeouts>,
+    pub(crate) limits: Field<CredentialLimits>,
     pub(crate) dangerous: Field<CredentialDangers>,
 }
 

@@ -22,6 +22,10 @@ pub(super) struct Context<'a> {
     pub(super) secrets: Secrets,
     /// TLS profiles by their settings, so that equal tables share one; none: reading it failed and was reported.
     pub(super) profiles: RefCell<HashMap<tls::Settings, Option<Arc<tls::Profile>>>>,
+    /// `limits.body`: what holds for every named credential that says nothing else.
+    pub(super) longest_body: Option<usize>,
+    /// `limits.token_answer`; what is wrong with it is said where `[limits]` is resolved.
+    pub(super) longest_answer: usize,
     folder: PathBuf,
     /// The names under `[callers]`; none: the table itself is wrong, so nothing can be said about names in it.
     callers: Option<Vec<&'a str>>,
@@ -30,7 +34,10 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(document: &'a Document, findings: &'a Findings<'a>, folder: PathBuf, secrets: Secrets) -> Self {
         let callers = names(findings, &document.callers, "callers");
-        Self { findings, secrets, profiles: RefCell::default(), folder, callers }
+        let limits = document.limits.value();
+        let longest_body = limits.and_then(|limits| limits.body.value()).map(|size| size.0);
+        let longest_answer = limits.and_then(|limits| limits.token_answer.value()).map_or(0, |size| size.0);
+        Self { findings, secrets, profiles: RefCell::default(), longest_body, longest_answer, folder, callers }
     }
 
     /// Whether someone wrote, or tried to write, who the callers are.

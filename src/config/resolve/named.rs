@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method};
 use super::context::{Context, suggestion};
 use super::external::Externals;
 use super::formula::{Sight, When};
-use super::{header, matching, tls};
+use super::{header, limit, matching, tls};
 use crate::config::document::{
     Document, Forwarded as WrittenForwarded, NamedCredential as Written, Replay as WrittenReplay,
     Timeouts as WrittenTimeouts,
@@ -131,6 +131,7 @@ fn resolve(
     let host_header = host_header(context, &written.host_header);
     let callers = context.callers(&written.callers);
     let timeouts = timeouts(context, &written.timeouts);
+    let limits = limit::of_credential(context, &written.limits);
     let (endpoint, base_path) = url?;
     Some(NamedCredential {
         name: name?,
@@ -150,6 +151,7 @@ fn resolve(
         replay: replay(&written.replay),
         replay_limit: written.replay_limit.value().map_or(REPLAY_LIMIT, |size| size.0),
         timeouts: timeouts?,
+        limits: limits?,
     })
 }
 

@@ -3,10 +3,11 @@
 use std::num::NonZeroUsize;
 
 use super::context::Context;
+use super::limit;
 use crate::config::document::{AccessLog, AccessLogWord, Document, Log, LogFormat as Format};
 use crate::config::field::Field;
 use crate::config::nearest::nearest;
-use crate::config::quantity::{Count, Size};
+use crate::config::quantity::Count;
 use crate::config::tree::NodeId;
 use crate::config::{AccessLogTarget, LogFormat, LogSettings};
 use crate::server::{DrainSettings, Limits};
@@ -23,7 +24,7 @@ pub(super) fn resolve(
     document: &Document,
 ) -> Option<(LogSettings, Limits, DrainSettings, Option<NonZeroUsize>)> {
     let log = document.log.value().and_then(|log| self::log(context, log));
-    let limits = limits(context, document);
+    let limits = limit::resolve(context, document);
     let drain = drain(context, document);
     let workers = document.workers.get().and_then(|(node, count)| workers(context, node, *count));
     Some((log?, limits?, drain?, workers))
@@ -69,39 +70,6 @@ fn access(context: &Context<'_>, field: &Field<AccessLog>) -> Option<AccessLogTa
             AccessLogTarget::File(context.path(node, path))
         }
     })
-}
-
-fn limits(context: &Context<'_>, document: &Document) -> Option<Limits> {
-    let (_, limits) = document.limits.get()?;
-    let target = size(context, &limits.target);
-    let header = size(context, &limits.header);
-    let connections = limits.connections.get().and_then(|(node, count)| {
-        let count = usize::try_from(count.0).ok().filter(|count| *count > 0);
-        if count.is_none() {
-            context.findings.error(node, "this number must be greater than zero", "leave it out for 10000");
-        }
-        count
-    });
-    let header_timeout = context.positive(&limits.header_timeout);
-    let idle_timeout = context.positive(&limits.idle_timeout);
-    let body_timeout = context.positive(&limits.body_timeout);
-    Some(Limits {
-        target: target?,
-        header: header?,
-        connections: connections?,
-        header_timeout: header_timeout?,
-        idle_timeout: idle_timeout?,
-        body_timeout: body_timeout?,
-        replay_memory: limits.replay_memory.value()?.0,
-    })
-}
-
-fn size(context: &Context<'_>, field: &Field<Size>) -> Option<usize> {
-    let (node, size) = field.get()?;
-    if size.0 == 0 {
-        context.findings.error(node, "this size must be greater than zero", "write it like \"8KiB\"");
-    }
-    Some(size.0)
 }
 
 fn drain(context: &Context<'_>, document: &Document) -> Option<DrainSettings> {

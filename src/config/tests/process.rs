@@ -54,12 +54,18 @@ fn nothing_written_means_the_defaults() {
     let limits = Limits {
         target: 8 * 1024,
         header: 32 * 1024,
+        header_fields: 100,
+        body: None,
         connections: 10_000,
+        connections_per_caller: None,
+        requests: 8192,
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(90),
         body_timeout: Duration::from_secs(60),
         replay_memory: 64 * 1024 * 1024,
+        token_answer: 64 * 1024,
     };
+    assert_eq!(limits, Limits::default());
     assert_eq!(config.limits, limits);
     assert_eq!((config.drain.delay, config.drain.deadline), (None, Duration::from_secs(25)));
     assert_eq!((config.workers, config.file), (None, None));
@@ -245,6 +251,14 @@ fn settings_of_the_process_are_checked() {
         ("[limits]\ntarget = 8192", "256KiB"),
         ("[limits]\ntarget = \"0B\"", "greater than zero"),
         ("[limits]\nconnections = 0", "greater than zero"),
+        ("[limits]\nconnections_per_caller = 0", "greater than zero"),
+        ("[limits]\nconnections_per_caller = \"many\"", "expected a whole number"),
+        ("[limits]\nrequests = 0", "greater than zero"),
+        ("[limits]\nheader_fields = 0", "from 1 to 100"),
+        ("[limits]\nheader_fields = 101", "from 1 to 100"),
+        ("[limits]\nbody = \"0B\"", "greater than zero"),
+        ("[limits]\nbody = 1000", "256KiB"),
+        ("[limits]\ntoken_answer = \"0B\"", "greater than zero"),
         ("[limits]\nheader_timeout = \"0s\"", "longer than zero"),
         ("[limits]\nidle_timeout = \"90\"", "this is not a duration with its unit"),
         ("[drain]\ndelay = \"30s\"", "longer than the deadline"),

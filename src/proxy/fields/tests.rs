@@ -12,7 +12,7 @@ use super::super::decide::{self, Decision, Found};
 use super::super::explain::{self, Explanation};
 use super::super::plan::{NamedCredential, Plan};
 use super::super::prepare::{Context, Prepared, TrailerRule};
-use super::super::settings::{Forwarded, HostHeader, NamedCredential as Settings, Replay, Timeouts};
+use super::super::settings::{CredentialLimits, Forwarded, HostHeader, NamedCredential as Settings, Replay, Timeouts};
 use super::super::stop::Stop;
 use crate::answer::Failure;
 use crate::caller::Callers;
@@ -59,6 +59,7 @@ fn settings(headers: Vec<Field>) -> Settings {
         forwarded: Forwarded::None,
         replay: Replay::Unset,
         replay_limit: 0,
+        limits: CredentialLimits::default(),
         timeouts: Timeouts {
             connect: Duration::from_secs(1),
             first_byte: Duration::from_secs(1),

@@ -11,9 +11,6 @@ use crate::header;
 /// Longest method looked at; the longest registered one has 17 bytes.
 const METHOD_LIMIT: usize = 32;
 
-/// More fields than hyper keeps room for are refused here, in our own format.
-const FIELD_LIMIT: usize = 100;
-
 /// The limits of a head, from `[limits]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
@@ -21,6 +18,8 @@ pub(crate) struct HeadLimits {
     pub(crate) target: usize,
     /// Longest header section in bytes, the request line aside.
     pub(crate) header: usize,
+    /// Most fields.
+    pub(crate) fields: usize,
 }
 
 /// Finds the end of the head in `bytes`: the index after its empty line. `scanned` bytes were searched before.
@@ -63,7 +62,7 @@ pub(crate) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, Failure>
     let version = request_line(lines.next().ok_or(Failure::BadRequest)??, limits.target)?;
     let mut fields = Fields::default();
     for line in lines {
-        fields.read(line?)?;
+        fields.read(line?, limits.fields)?;
     }
     fields.framing(version)
 }
@@ -146,7 +145,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn read(&mut self, line: &[u8]) -> Result<(), Failure> {
+    fn read(&mut self, line: &[u8], most: usize) -> Result<(), Failure> {
         let colon = memchr::memchr(b':', line).ok_or(Failure::BadRequest)?;
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default();
@@ -161,8 +160,8 @@ impl Fields {
             return Err(Failure::BadRequest);
         }
         self.count += 1;
-        if self.count > FIELD_LIMIT {
-            return Err(Failure::HeaderTooLarge);
+        if self.count > most {
+            return Err(Failure::TooManyFields);
         }
         if odd && std::str::from_utf8(name).is_ok_and(header::is_ambiguous_name) {
             return Err(Failure::BadRequest);
@@ -285,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { target: 8192, header: 32768 };
+    const LIMITS: HeadLimits = HeadLimits { target: 8192, header: 32768, fields: 100 };
 
     fn judge(head: &str) -> Result<Framing, Failure> {
         assert_eq!(end(head.as_bytes(), 0), Some(head.len()), "{head:?} is one head");
@@ -365,7 +364,7 @@ mod tests {
         head.resize(head.len() + 33_000, b'a');
         assert_eq!(check_length(&head, LIMITS), Err(Failure::HeaderTooLarge));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(100));
-        assert_eq!(judge(&many), Err(Failure::HeaderTooLarge));
+        assert_eq!(judge(&many), Err(Failure::TooManyFields));
     }
 
     proptest! {

@@ -129,8 +129,9 @@ fn whatever_reaches_the_endpoint_makes_another_cell() {
 
 #[test]
 fn what_never_reaches_the_endpoint_changes_nothing() {
-    let changes: [Change; 5] = [
+    let changes: [Change; 6] = [
         |r, _| r.endpoint.timeout = Duration::from_secs(1),
+        |r, _| r.endpoint.longest_answer = 1,
         |r, _| r.endpoint.dangerous_plain_http = true,
         |_, p| p.callers = Some(Vec::new()),
         |_, p| p.token = Some(text("a")),

@@ -33,9 +33,6 @@ use crate::token::settings::{ClientAuthentication, GrantKind};
 use crate::token::wire::{self, Form};
 use crate::token::{authentication, grant};
 
-/// Longest answer of a token endpoint. RFC 6749 5.1 bounds no token; no server's comes near this.
-const LONGEST_ANSWER: usize = 64 * 1024;
-
 /// Servers disagree on what Basic credentials are before base64, and no answer tells which kind a server is. Trying
 /// both would look like guessing and can lock a client out, so the operator is told.
 pub(super) const ENCODING_HINT: &str = "id or secret holds characters that servers encode differently; if both are right, try another basic_encoding or client_secret_post";
@@ -168,7 +165,9 @@ impl Exchange<'_> {
         let Prepared { request, secrets } = self.in_time(self.prepared(form.clone(), refresh_token)).await?;
         let endpoint = &self.request.settings.endpoint;
         let way = Way { tls: &endpoint.tls, http_proxy: endpoint.http_proxy.as_deref() };
-        let limits = Limits { timeout: self.deadline.saturating_duration_since(Instant::now()), body: LONGEST_ANSWER };
+        // RFC 6749 5.1 bounds no token.
+        let timeout = self.deadline.saturating_duration_since(Instant::now());
+        let limits = Limits { timeout, body: endpoint.longest_answer };
         let sent = self.recorder.map(|recorder| (recorder, request.clone()));
         let received = fetch(request, way, limits).await;
         if let Some((recorder, sent)) = sent {

@@ -14,6 +14,7 @@ impl Settings {
                 tls: Arc::new(profile),
                 http_proxy: None,
                 timeout: Duration::from_secs(20),
+                longest_answer: 64 * 1024,
             },
             grant: Grant { kind: GrantKind::ClientCredentials, grant_type: None },
             method: Method::POST,

@@ -82,7 +82,8 @@ impl Process {
         Ok(Self { child, stdout, stderr })
     }
 
-    fn pid(&self) -> i32 {
+    /// Its id.
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id().expect("the process has not ended")).unwrap()
     }
 

@@ -36,6 +36,8 @@ access = "stdout"
 pub(crate) struct Setup {
     directory: TempDir,
     environment: Vec<(String, String)>,
+    /// A program that runs ours, and its arguments; empty: none.
+    wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -43,12 +45,18 @@ impl Setup {
     pub(crate) fn new(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("proxy.toml"), config).unwrap();
-        Self { directory, environment: Vec::new() }
+        Self { directory, environment: Vec::new(), wrapper: Vec::new() }
     }
 
     /// Adds an environment variable; the program gets no others but `PATH` and `HOME`.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has this command run the program.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&part| part.to_owned()).collect();
         self
     }
 
@@ -65,8 +73,9 @@ impl Setup {
 
     /// The program with `arguments`, ready to start.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(arguments).current_dir(&self.directory).env_clear().env("HOME", self.directory.path());
+        let mut parts = self.wrapper.iter().map(String::as_str).chain([PROGRAM]);
+        let mut command = Command::new(parts.next().unwrap_or(PROGRAM));
+        command.args(parts).args(arguments).current_dir(&self.directory).env_clear().env("HOME", self.directory.path());
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }

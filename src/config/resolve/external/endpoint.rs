@@ -54,6 +54,7 @@ pub(super) fn resolve(context: &Context<'_>, node: NodeId, written: &ExternalCre
         tls: tls?,
         http_proxy: http_proxy?.map(Arc::new),
         timeout: timeout?,
+        longest_answer: context.longest_answer,
     })
 }
 
