@@ -8,9 +8,11 @@ mod crowd;
 mod drain;
 mod guard;
 mod http1;
+mod interim;
 mod listener;
 mod signals;
 mod socket;
+mod turned_away;
 mod watch;
 mod worker;
 

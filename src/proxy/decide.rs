@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{HOST, MAX_FORWARDS};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
@@ -66,6 +66,9 @@ pub(super) fn arrive(
     connection: &Connection,
     found: &mut Found,
 ) -> Result<Arrived, Stop> {
+    if parts.method == Method::CONNECT {
+        return Err(not_here());
+    }
     adopt_authority(parts)?;
     match judge(parts, plan, connection) {
         Verdict::Pass => {}
@@ -89,10 +92,15 @@ pub(super) fn identify(parts: &Parts, plan: &Plan, connection: &Connection, foun
 }
 
 /// Decides about a request that has arrived. Nothing secret is touched before all checks have passed.
-pub(super) fn decide(parts: Parts, plan: &Plan, context: &Context<'_>, found: &mut Found) -> Result<Decision, Stop> {
+pub(super) fn decide(
+    mut parts: Parts,
+    plan: &Plan,
+    context: &Context<'_>,
+    found: &mut Found,
+) -> Result<Decision, Stop> {
     admit(&found.callers, context.connection)?;
     limits::charge_callers(plan, found)?;
-    if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+    if parts.method == Method::OPTIONS && (parts.uri.path() == "*" || is_last_hop(&mut parts.headers)) {
         return Ok(Decision::Answer(no_content(HeaderMap::new())));
     }
     let (named, prefix) = route(plan, &parts, found)?;
@@ -154,9 +162,25 @@ fn admit(callers: &[Name], connection: &Connection) -> Result<(), Stop> {
     Ok(())
 }
 
+/// RFC 9110 9.3.6, 9.3.8: methods that no named credential can let through.
+fn not_here() -> Stop {
+    Stop::not_allowed(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
+}
+
+/// RFC 9110 7.6.2: whether an OPTIONS is meant for us, because it may not be forwarded any more; if not, it may be
+/// forwarded once less after us.
+fn is_last_hop(headers: &mut HeaderMap) -> bool {
+    let left =
+        headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u32>().ok());
+    if let Some(rest) = left.and_then(|left| left.checked_sub(1)) {
+        headers.insert(MAX_FORWARDS, HeaderValue::from(rest));
+    }
+    left == Some(0)
+}
+
 fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCredential>, usize), Stop> {
     if parts.method == Method::TRACE {
-        return Err(Stop::not_allowed(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
+        return Err(not_here());
     }
     let path = parts.uri.path();
     target::inspect(path).map_err(|error| Stop::with(Failure::BadTarget, error.to_string()))?;

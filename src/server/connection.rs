@@ -1,10 +1,15 @@
 //! What is known of one caller's connection: shared between the guard, which sees the bytes, and the service, which
 //! answers the requests.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use http::{HeaderMap, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
+
 use super::ListenerSettings;
+use super::interim::Interims;
 use crate::answer::Failure;
 use crate::peer::{Certificate, Peer};
 
@@ -22,6 +27,33 @@ pub enum Protocol {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+/// Whether the connection is about to speak another protocol (RFC 9110 7.8, 9.3.6). It is asked once at most: after a
+/// refusal the connection closes, because hyper keeps the pending switch and would not flush what it writes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// No request asked for it.
+    None,
+    /// The request at hand asks for it, and is not answered.
+    Asked,
+    /// It was agreed to: what follows the request's head belongs to the other protocol.
+    Agreed,
+    /// It was not.
+    Declined,
+}
+
+/// How much of the body of the request at hand hyper has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyRead {
+    /// All of it, or there is none.
+    Whole,
+    /// Some is still to come.
+    Partly,
+    /// All of it came. What is left in hyper's buffer it drops in one step, and the connection can go on.
+    Arrived,
+    /// All of it came, in chunks. hyper does not step over more than one.
+    ArrivedInChunks,
 }
 
 /// One caller's connection.
@@ -43,6 +75,11 @@ pub struct Connection {
     refused: OnceLock<(u64, Failure)>,
     body_failure: OnceLock<Failure>,
     serving: AtomicUsize,
+    interims: Interims,
+    switch: AtomicU8,
+    /// hyper's side of the switch, to get the socket back from it when the switch is declined.
+    pending: Mutex<Option<OnUpgrade>>,
+    body: AtomicU8,
 }
 
 impl Connection {
@@ -59,6 +96,10 @@ impl Connection {
             refused: OnceLock::new(),
             body_failure: OnceLock::new(),
             serving: AtomicUsize::new(0),
+            interims: Interims::default(),
+            switch: AtomicU8::new(Switch::None as u8),
+            pending: Mutex::new(None),
+            body: AtomicU8::new(BodyRead::Whole as u8),
         }
     }
 
@@ -66,6 +107,22 @@ impl Connection {
     #[must_use]
     pub fn certificate(&self) -> Option<&Certificate> {
         self.secured.as_ref()?.certificate.as_deref()
+    }
+
+    /// Sends an interim answer (RFC 9110 15.2) to the caller, in order and before the answer of the exchange at hand:
+    /// any 1xx but 101. To be called from the exchange's own future. Dropped where it cannot be sent: to HTTP/1.0, over
+    /// HTTP/2, once the answer has begun, and when the caller has left 16 of them, or 16 KiB, unread.
+    pub fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        self.interims.push(status, headers);
+    }
+
+    /// Whether the request at hand asks for another protocol and may get it: a CONNECT, or HTTP/1.1 with `Upgrade` and
+    /// `Connection: upgrade`, without a body, and for something else than `h2c`. Then `hyper::upgrade::on` gives the
+    /// connection once the answer, 101 or a 2xx to CONNECT, is written; every other answer closes it. A request that
+    /// does not qualify has no `Upgrade` field when it arrives.
+    #[must_use]
+    pub fn may_switch(&self) -> bool {
+        self.switch() == Switch::Asked && self.is_latest()
     }
 
     /// Why the caller's request body could not be read to its end, when it was the caller's doing.
@@ -86,6 +143,54 @@ impl Connection {
 
     pub(super) fn body_failed(&self, failure: Failure) {
         let _ = self.body_failure.set(failure);
+    }
+
+    /// The interim answers that the guard is to write.
+    pub(super) fn interims(&self) -> &Interims {
+        &self.interims
+    }
+
+    pub(super) fn switch(&self) -> Switch {
+        match self.switch.load(Ordering::Relaxed) {
+            asked if asked == Switch::Asked as u8 => Switch::Asked,
+            agreed if agreed == Switch::Agreed as u8 => Switch::Agreed,
+            declined if declined == Switch::Declined as u8 => Switch::Declined,
+            _ => Switch::None,
+        }
+    }
+
+    pub(super) fn set_switch(&self, switch: Switch) {
+        self.switch.store(switch as u8, Ordering::Relaxed);
+    }
+
+    /// The answer to the request that asked for a switch is there.
+    pub(super) fn settle(&self, agrees: bool) {
+        self.set_switch(if agrees { Switch::Agreed } else { Switch::Declined });
+        if agrees {
+            // It would come to hold the socket, and the socket's guard holds this connection.
+            *self.pending.lock() = None;
+        }
+    }
+
+    /// hyper's side of a switch that was asked for and not agreed to.
+    pub(super) fn pending(&self) -> &Mutex<Option<OnUpgrade>> {
+        &self.pending
+    }
+
+    pub(super) fn set_body(&self, body: BodyRead) {
+        self.body.store(body as u8, Ordering::Relaxed);
+    }
+
+    /// Whether hyper will close the connection because the body of the request at hand is left unread.
+    pub(super) fn leaves_body(&self) -> bool {
+        let body = self.body.load(Ordering::Relaxed);
+        (body == BodyRead::Partly as u8 || body == BodyRead::ArrivedInChunks as u8) && self.is_latest()
+    }
+
+    /// Whether the request at hand is the last one that hyper was given. If hyper has the next one already, it has read
+    /// all of this one, and what the guard notes is about the next.
+    fn is_latest(&self) -> bool {
+        self.heads.load(Ordering::Relaxed) == self.calls.load(Ordering::Relaxed)
     }
 
     /// Takes the next request in order; the failure to answer with when its head was refused.

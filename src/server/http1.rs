@@ -1,58 +1,127 @@
 //! One HTTP/1 connection of a caller, behind its guard, to its end.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 
+use super::connection::Switch;
 use super::drain::{Drain, Phase};
 use super::guard::Guard;
 use super::{Arrival, Connection, Service};
-use crate::body::AnswerBody;
+use crate::body::{self, AnswerBody};
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends, or until another protocol took over its socket.
 pub(super) async fn serve<IO, S>(io: TokioIo<Guard<IO>>, service: Arc<S>, connection: Arc<Connection>, mut drain: Drain)
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: Service,
 {
     let looking = drain.clone();
+    let own = Arc::clone(&connection);
     let calls = hyper::service::service_fn(move |request| {
-        let arrival = match connection.called() {
-            None => Arrival::Request(request),
-            Some(failure) => Arrival::Refused(failure),
-        };
-        let connection = Arc::clone(&connection);
+        let is_connect = request.method() == Method::CONNECT;
+        let arrival = arrive(request, &own);
+        let connection = Arc::clone(&own);
         // Nothing behind a refused head is ever read, so no answer may promise that the connection goes on.
         let is_last = matches!(arrival, Arrival::Refused(_));
         let answer = Arc::clone(&service).call(arrival, Arc::clone(&connection));
         let looking = looking.clone();
         async move {
             let mut answer = answer.await;
-            if is_last || looking.phase() >= Phase::LameDuck {
-                answer.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
-            }
-            Ok::<_, std::convert::Infallible>(answer.map(|body| Answering { body, connection }))
+            begin(&mut answer, &connection, is_connect, is_last || looking.phase() >= Phase::LameDuck);
+            Ok::<_, Infallible>(answer.map(|body| Answering { body, connection }))
         }
     });
     // No timer and no header limit here: the guard keeps both.
-    let mut served = std::pin::pin!(http1::Builder::new().serve_connection(io, calls));
+    let mut served = std::pin::pin!(http1::Builder::new().serve_connection(io, calls).with_upgrades());
     let ended = tokio::select! {
         biased;
         ended = served.as_mut() => ended,
         () = drain.reached(Phase::Closing) => {
-            served.as_mut().graceful_shutdown();
+            let mut is_told = false;
+            let last = std::future::poll_fn(|cx| loop {
+                if let Poll::Ready(ended) = served.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+                // hyper would write `close` into a 101, and hand the socket over before it has written all of an answer
+                // that agreed to nothing. Either way such a connection ends by itself.
+                if is_told || connection.switch() != Switch::None {
+                    return Poll::Pending;
+                }
+                is_told = true;
+                served.as_mut().graceful_shutdown();
+            });
             tokio::select! {
                 biased;
-                ended = served.as_mut() => ended,
-                () = drain.reached(Phase::Forced) => Ok(()),
+                ended = last => ended,
+                () = drain.reached(Phase::Forced) => return,
             }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a caller's connection ended early");
+    match ended {
+        Ok(()) => close_declined(&connection).await,
+        Err(error) => tracing::debug!(%error, "a caller's connection ended early"),
+    }
+}
+
+/// Takes the next request of the connection.
+fn arrive(request: Request<Incoming>, connection: &Connection) -> Arrival {
+    // RFC 9110 15.2: HTTP/1.0 knows no interim answers.
+    connection.interims().open(request.version() != Version::HTTP_10);
+    if let Some(failure) = connection.called() {
+        return Arrival::Refused(failure);
+    }
+    if connection.may_switch() {
+        *connection.pending().lock() = request.extensions().get::<OnUpgrade>().cloned();
+    }
+    Arrival::Request(request)
+}
+
+/// Completes an answer before its first byte is written: what becomes of the connection after it.
+fn begin(answer: &mut Response<AnswerBody>, connection: &Connection, is_connect: bool, is_last: bool) {
+    connection.interims().close();
+    let status = answer.status();
+    // RFC 9112 9.3: a body that was not read to its end is not stepped over, and the caller is told. Only a success that
+    // streams may still have the rest read while it does.
+    let may_read_on = || status.is_success() && !answer.body().is_end_stream();
+    let mut closes = is_last || (connection.leaves_body() && !may_read_on());
+    if connection.may_switch() {
+        let agrees = if is_connect { status.is_success() } else { status == StatusCode::SWITCHING_PROTOCOLS };
+        connection.settle(agrees);
+        if agrees {
+            return;
+        }
+        closes = true;
+    }
+    if status.is_informational() {
+        tracing::error!(%status, "an interim answer cannot end an exchange");
+        *answer = Response::new(body::empty());
+        *answer.status_mut() = StatusCode::BAD_GATEWAY;
+    }
+    if closes {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Once another protocol was asked for, hyper hands the socket over at the end instead of closing it, whatever the
+/// answer was. If it agreed to nothing, the end is made here.
+async fn close_declined(connection: &Connection) {
+    let pending = connection.pending().lock().take();
+    if let Some(pending) = pending
+        && let Ok(socket) = pending.await
+        && let Err(error) = TokioIo::new(socket).shutdown().await
+    {
+        tracing::debug!(%error, "a caller's connection was not closed in order");
     }
 }
 
@@ -90,3 +159,6 @@ impl http_body::Body for Answering {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

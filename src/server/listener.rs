@@ -1,6 +1,6 @@
 //! Listening sockets, and the one thread that accepts for all of them.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use tokio::io::unix::AsyncFd;
 use super::crowd::Crowd;
 use super::drain::{Drain, Phase};
 use super::socket::Accepted;
+use super::turned_away::TurnedAway;
 use super::worker::Worker;
 use super::{Address, ListenerSettings};
-use crate::answer::Failure;
 
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -144,6 +144,7 @@ impl Accepting {
     async fn run(self) -> io::Result<()> {
         let Self { listener: Listener { settings, socket }, workers, crowd, mut drain } = self;
         let ready = readiness(&socket)?;
+        let mut turned_away = TurnedAway::default();
         loop {
             let mut readable = tokio::select! {
                 biased;
@@ -151,7 +152,11 @@ impl Accepting {
                 readable = ready.readable() => readable?,
             };
             match socket.accept() {
-                Ok(accepted) => hand(accepted, &workers, &crowd, &settings),
+                Ok(accepted) => {
+                    if let Some(accepted) = hand(accepted, &workers, &crowd, &settings) {
+                        turned_away.answer(accepted);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -183,7 +188,8 @@ impl ListeningSocket {
     }
 }
 
-fn hand(accepted: Accepted, workers: &[Worker], crowd: &Crowd, settings: &Arc<ListenerSettings>) {
+/// Hands the socket to the worker with the fewest connections; gives it back when there are too many.
+fn hand(accepted: Accepted, workers: &[Worker], crowd: &Crowd, settings: &Arc<ListenerSettings>) -> Option<Accepted> {
     let mut total = 0;
     let mut least: Option<(usize, &Worker)> = None;
     for worker in workers {
@@ -193,36 +199,20 @@ fn hand(accepted: Accepted, workers: &[Worker], crowd: &Crowd, settings: &Arc<Li
             least = Some((connections, worker));
         }
     }
-    let Some((_, worker)) = least else { return };
+    let (_, worker) = least?;
     match crowd.enter(total, accepted.ip()) {
-        Ok(seat) => worker.hand(accepted, Arc::clone(settings), seat),
+        Ok(seat) => {
+            worker.hand(accepted, Arc::clone(settings), seat);
+            None
+        }
         Err(limit) => {
             if crowd.should_tell() {
-                let limit = limit.as_str();
-                tracing::warn!(listener = %settings.name, connections = total, limit, "over the connection limit");
+                let (caller, limit) = (accepted.ip().map(tracing::field::display), limit.as_str());
+                tracing::warn!(listener = %settings.name, caller, connections = total, limit, "over the connection limit");
             }
-            let answer = over_capacity();
-            let _ = match accepted {
-                Accepted::Tcp(mut stream, _) => stream.set_nonblocking(true).and_then(|()| stream.write(&answer)),
-                Accepted::Unix(mut stream) => stream.set_nonblocking(true).and_then(|()| stream.write(&answer)),
-            };
+            Some(accepted)
         }
     }
-}
-
-/// What a connection over the limit is told before it is closed, as far as its socket takes it at once. No request was
-/// read, so there is no request id.
-fn over_capacity() -> Vec<u8> {
-    let (status, error, title) = Failure::OverCapacity.row();
-    let code = status.as_u16();
-    let problem =
-        serde_json::json!({ "type": "about:blank", "title": title, "status": code, "error": error }).to_string();
-    let length = problem.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nProxy-Status: keybearer; error={error}\r\n\
-         Retry-After: 1\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{problem}"
-    )
-    .into_bytes()
 }
 
 /// Errors that accept(2) reports for the connection and not for the listener.

@@ -25,10 +25,10 @@ pub(super) enum Socket {
 }
 
 impl Accepted {
-    /// Where it comes from; none for a Unix socket.
+    /// The caller's IP address, IPv4-mapped ones as IPv4; none for a Unix socket.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(_, address) => Some(address.ip()),
+            Self::Tcp(_, address) => Some(address.ip().to_canonical()),
             Self::Unix(_) => None,
         }
     }

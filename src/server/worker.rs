@@ -5,9 +5,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::crowd::Seat;
 use super::drain::{Drain, Phase};
@@ -24,6 +26,9 @@ pub enum Shape {
     /// One multi-thread runtime that all workers share.
     Shared,
 }
+
+/// How long connections that are cut off have to end.
+const FORCED: Duration = Duration::from_millis(500);
 
 /// What a worker is told: a socket, the listener it came from, and its place among those of its address.
 type Handed = (Accepted, Arc<ListenerSettings>, Option<Seat>);
@@ -157,7 +162,7 @@ impl<S: Service> Serve<S> {
                 },
                 () = closing.reached(Phase::Closing) => break,
             };
-            let counted = Counted::new(&connections, &gauge, seat);
+            let counted = Counted::new(&connections, &gauge, (tasks.token(), seat));
             let (socket, peer) = match accepted.register() {
                 Ok(registered) => registered,
                 Err(error) => {
@@ -166,33 +171,36 @@ impl<S: Service> Serve<S> {
                 }
             };
             let connection = Arc::new(Connection::new(peer, listener));
-            let guard = Guard::new(socket, Arc::clone(&connection), limits);
-            let served = http1::serve(TokioIo::new(guard), Arc::clone(&service), connection, drain.clone());
-            tasks.spawn(async move {
-                served.await;
-                drop(counted);
-            });
+            let guard = Guard::new(socket, Arc::clone(&connection), limits).counting(counted);
+            tasks.spawn(http1::serve(TokioIo::new(guard), Arc::clone(&service), connection, drain.clone()));
         }
-        drop((closing, drain));
+        drop(drain);
         // Sockets that were on their way when the listeners closed are dropped with the channel: nothing was read.
         sockets.close();
         tasks.close();
-        tasks.wait().await;
+        tokio::select! {
+            biased;
+            () = tasks.wait() => {}
+            // HTTP ends by itself then; what speaks another protocol ends with the runtime.
+            () = closing.reached(Phase::Forced) => {
+                let _ = tokio::time::timeout(FORCED, tasks.wait()).await;
+            }
+        }
     }
 }
 
-/// Counts a connection of a worker until it is dropped.
-struct Counted {
+/// Counts a connection of a worker, and keeps the worker, until it is dropped.
+pub(super) struct Counted {
     handed: Arc<AtomicUsize>,
     gauge: Gauge,
-    _seat: Option<Seat>,
+    _held: (TaskTrackerToken, Option<Seat>),
 }
 
 impl Counted {
     /// `handed` was raised when the socket was handed over.
-    fn new(handed: &Arc<AtomicUsize>, gauge: &Gauge, seat: Option<Seat>) -> Self {
+    fn new(handed: &Arc<AtomicUsize>, gauge: &Gauge, held: (TaskTrackerToken, Option<Seat>)) -> Self {
         gauge.inc();
-        Self { handed: Arc::clone(handed), gauge: gauge.clone(), _seat: seat }
+        Self { handed: Arc::clone(handed), gauge: gauge.clone(), _held: held }
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use crate::support::http::request;
 use crate::support::proxy::head;
 use crate::support::recorder::Reply;
+use crate::support::scripted::Scripted;
 use crate::support::stage::{Stage, named};
 use crate::support::{PATIENCE, within};
 
@@ -67,7 +68,7 @@ async fn a_request_may_come_byte_by_byte() {
     assert_eq!(stage.upstream.requests().len(), 3);
 }
 
-// RFC 9112 7.1.1, RFC 9110 6.5.1: extensions end here, and a trailer carries nothing that a header field may not.
+/// B23: extensions end here, and a trailer carries nothing that a header field may not.
 #[tokio::test]
 async fn chunks_are_made_anew_and_trailers_bring_nothing_in() {
     let callers = format!("[callers.billing]\napi_key_sha256 = \"{}\"\nheader = \"x-billing-key\"\n", "0".repeat(64));
@@ -116,7 +117,7 @@ const BROKEN: [&str; 11] = [
 
 const CHUNKED: &str = "POST /orders/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-// RFC 9112 7.1: broken before anything was passed on, it is refused like a broken head.
+/// B23: broken before anything was passed on, it is refused like a broken head.
 #[tokio::test]
 async fn a_body_that_comes_broken_with_its_head_is_refused() {
     let stage = Stage::orders().await;
@@ -132,7 +133,7 @@ async fn a_body_that_comes_broken_with_its_head_is_refused() {
     assert!(log.iter().all(|line| line["status"] == 400), "{log:#?}");
 }
 
-// RFC 9112 7.1, 8: what breaks on the way must not look whole to the upstream.
+/// B22, B23: what breaks on the way must not look whole to the upstream.
 #[tokio::test]
 async fn a_body_that_breaks_on_the_way_never_becomes_a_complete_request() {
     let stage = Stage::orders().await;
@@ -152,7 +153,7 @@ async fn a_body_that_breaks_on_the_way_never_becomes_a_complete_request() {
     assert!(stage.upstream.requests().is_empty(), "{:#?}", stage.upstream.requests());
 }
 
-// RFC 9112 8: a caller that goes away in the middle of its body.
+/// B22: a caller that goes away in the middle of its body.
 #[tokio::test]
 async fn a_body_that_ends_early_never_becomes_a_complete_request() {
     let stage = Stage::orders().await;
@@ -171,7 +172,7 @@ async fn a_body_that_ends_early_never_becomes_a_complete_request() {
     assert!(stage.upstream.requests().is_empty(), "{:#?}", stage.upstream.requests());
 }
 
-// RFC 9112 9.6: the answer must not be lost to a reset because the caller was still sending.
+/// B25, B57: the answer must not be lost to a reset because the caller was still sending.
 #[tokio::test]
 async fn an_early_answer_to_a_big_upload_arrives() {
     let stage = Stage::orders().await;
@@ -188,10 +189,63 @@ async fn an_early_answer_to_a_big_upload_arrives() {
                 sent += piece.len();
             }
             let answer = within("an early answer", PATIENCE, caller.answer(true)).await;
-            answer.unwrap_or_else(|error| panic!("{target}, {megabytes} MiB: {error}")).assert_problem(status, target);
+            let answer = answer.unwrap_or_else(|error| panic!("{target}, {megabytes} MiB: {error}"));
+            answer.assert_problem(status, target);
+            assert!(answer.closes(), "{target}: the connection cannot go on, and that is said: {}", answer.head);
         }
     }
     stage.assert_untouched();
+}
+
+/// B25: an upstream's answer that comes before the body was read ends the connection, and says so.
+#[tokio::test]
+async fn an_upstream_that_answers_early_costs_the_connection() {
+    let upstream = Scripted::start().await;
+    let stage = Stage::start(&named("orders", "", "").replace("{upstream}", &upstream.address.to_string())).await;
+    let mut caller = stage.caller().await;
+    let head = "POST /orders/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
+    caller.send(head.as_bytes()).await.unwrap();
+    let mut peer = upstream.accept().await;
+    peer.part(0).await;
+    peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await;
+    let answer = within("an early answer", PATIENCE, caller.answer(true)).await.unwrap();
+    assert_eq!((answer.status, answer.closes(), &answer.body[..]), (413, true, &b"big"[..]), "{}", answer.head);
+}
+
+/// B43: callers that offer HTTP/2 with every request, as Java's do, keep their connection, and the offer ends here. Any
+/// other offer may be taken up by an upstream; where none is, the answer is the last.
+#[tokio::test]
+async fn an_offer_of_another_protocol_that_is_not_taken_up() {
+    let stage = Stage::orders().await;
+    let mut caller = stage.caller().await;
+    let fields = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABk")];
+    for body in [&b""[..], b"a body", b""] {
+        let answer = caller.exchange(&request("POST", "/orders/x", &fields, body)).await.unwrap();
+        assert_eq!((answer.status, answer.closes()), (200, false), "{}", answer.text());
+        let seen = stage.upstream.last();
+        for name in ["connection", "upgrade", "http2-settings"] {
+            assert!(seen.fields(name).is_empty(), "{}", seen.head);
+        }
+    }
+    let old = "GET /orders/x HTTP/1.0\r\nConnection: keep-alive, upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let answer = caller.exchange(old.as_bytes()).await.unwrap();
+    assert_eq!((answer.status, answer.closes()), (200, false), "{}", answer.text());
+}
+
+/// B36: an OPTIONS that may not go further is answered here, one that may goes on with one step less.
+#[tokio::test]
+async fn max_forwards_is_counted_down() {
+    let stage = Stage::orders().await;
+    let options = |steps: &str| request("OPTIONS", "/orders/x", &[("Max-Forwards", steps)], b"");
+    let answer = stage.exchange(options("0")).await;
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    stage.assert_untouched();
+    for (steps, left) in [("1", "0"), ("010", "9"), ("many", "many"), ("-1", "-1")] {
+        let (_, seen) = stage.pass(options(steps)).await;
+        assert_eq!(seen.fields("max-forwards"), [left]);
+    }
+    let (_, seen) = stage.pass(request("GET", "/orders/x", &[("Max-Forwards", "0")], b"")).await;
+    assert_eq!(seen.fields("max-forwards"), ["0"], "it means something for OPTIONS and TRACE alone");
 }
 
 // RFC 9112 9.3: a failure that leaves the framing clear does not cost the connection.
@@ -223,7 +277,7 @@ async fn a_connection_goes_on_after_a_failure_that_allows_it() {
     }
 }
 
-// RFC 9110 10.1.1
+/// B25, B39: a body that was not asked for is not waited for.
 #[tokio::test]
 async fn expectations_are_met_or_refused() {
     let stage = Stage::orders().await;
@@ -233,10 +287,12 @@ async fn expectations_are_met_or_refused() {
     let head = |target: &str| {
         format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n")
     };
-    // Refused at once: no body is asked for.
+    // Refused at once: no body is asked for, and the connection, on which it may come all the same, ends.
     let mut caller = stage.caller().await;
     caller.send(head("/nobody").as_bytes()).await.unwrap();
-    assert_eq!(caller.line().await.unwrap(), "HTTP/1.1 404 Not Found\r\n");
+    let answer = caller.answer(true).await.unwrap();
+    assert!(answer.status == 404 && answer.closes(), "{}", answer.text());
+    assert!(caller.is_closed().await);
     stage.assert_untouched();
 
     let mut caller = stage.caller().await;

@@ -241,6 +241,7 @@ async fn a_request_id_of_the_caller_is_kept() {
     assert_eq!(answer.field("x-request-id"), Some("the-callers-own.17"));
 }
 
+/// B57: a connection over the limit is told so, and the answer arrives.
 #[tokio::test]
 async fn a_connection_over_the_limit_is_503() {
     let servers = Servers::start().await;
@@ -259,6 +260,14 @@ async fn a_connection_over_the_limit_is_503() {
     assert_eq!(answer.json()["error"], "connection_limit_reached");
     assert!(answer.closes() && answer.field("retry-after").is_some(), "{}", answer.head);
     assert!(second.is_closed().await);
+
+    // A request that crosses it does not make the kernel answer with a reset.
+    for _ in 0..20 {
+        let mut crossing = Connection::open(proxy.address).await.unwrap();
+        crossing.send(&request("POST", "/orders/first", &[], &[b'x'; 20_000])).await.unwrap();
+        assert_eq!(crossing.answer(true).await.unwrap().status, 503);
+        assert!(crossing.is_closed().await);
+    }
 
     assert_eq!(first.exchange(&call).await.unwrap().status, 200, "who is in is served");
 }

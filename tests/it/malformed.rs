@@ -34,6 +34,8 @@ async fn assert_all_refused(stage: &Stage, table: &[(u16, &str)]) {
     }
 }
 
+/// B1, B2, B3, B4, B6, B7, B9: what is no request, or could be read in two ways, is answered in our format, ends the
+/// connection and reaches nobody.
 #[tokio::test]
 async fn rfc_9112_a_malformed_head_is_answered_and_ends_the_connection() {
     let stage = Stage::orders().await;
@@ -71,7 +73,11 @@ async fn rfc_9112_a_malformed_head_is_answered_and_ends_the_connection() {
             (400, "GET /orders/\u{e4} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             (400, "GET /orders/\u{7f} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             (400, "GET /orders/\0 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-            (405, "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            (400, "CONNECT localhost HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            (400, "CONNECT /orders/x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            (400, "CONNECT http://localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            (400, "CONNECT user@localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            (400, "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"),
             // 3.2: one Host, a valid one
             (400, "GET /orders/x HTTP/1.1\r\n\r\n"),
             (400, "GET /orders/x HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"),
@@ -85,6 +91,8 @@ async fn rfc_9112_a_malformed_head_is_answered_and_ends_the_connection() {
     .await;
 }
 
+/// B11, B12, B13, B14, B16, B17, B18, B19, B20: fields and framing that others could read differently are refused, and
+/// the connection closed.
 #[tokio::test]
 async fn rfc_9112_fields_and_framing_that_can_be_read_in_two_ways_are_refused() {
     let stage = Stage::orders().await;
@@ -113,7 +121,9 @@ async fn rfc_9112_fields_and_framing_that_can_be_read_in_two_ways_are_refused() 
         (400, "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"),
         (400, "Transfer-Encoding: chunked, chunked\r\n"),
         (400, "Transfer-Encoding: chunked, identity\r\n"),
-        (400, "Transfer-Encoding: gzip, chunked\r\n"),
+        (501, "Transfer-Encoding: gzip, chunked\r\n"),
+        (400, "Transfer-Encoding: gzip;level=9, chunked\r\n"),
+        (400, "Transfer-Encoding: , chunked\r\n"),
         (400, "Transfer-Encoding: chunked;q=1\r\n"),
         (400, "Transfer-Encoding: \"chunked\"\r\n"),
         (400, "Transfer-Encoding: xchunked\r\n"),
@@ -141,7 +151,7 @@ async fn rfc_9112_fields_and_framing_that_can_be_read_in_two_ways_are_refused() 
     assert_all_refused(&stage, &table).await;
 }
 
-// RFC 9110 15.5.15, RFC 6585 5: bounded before they are stored.
+/// B5: target and header section are bounded before they are stored (RFC 9110 15.5.15, RFC 6585 5).
 #[tokio::test]
 async fn an_oversized_target_is_414_and_an_oversized_header_section_431() {
     let limits = head("info") + "[limits]\ntarget = \"1KiB\"\nheader = \"2KiB\"\n";
@@ -185,6 +195,28 @@ async fn good_requests_before_a_bad_one_are_answered_first() {
     assert_eq!(targets, ["/one", "/two", "/one"]);
     let statuses: Vec<_> = stage.proxy.exchanges(4).await.iter().map(|line| line["status"].clone()).collect();
     assert_eq!(statuses, [200, 200, 200, 400]);
+}
+
+/// B10: a CONNECT is refused where no tunnel is allowed, with what is; nothing behind it is taken for a request, and no
+/// upstream hears of it.
+#[tokio::test]
+async fn a_connect_is_405_and_ends_the_connection() {
+    let stage = Stage::orders().await;
+    let mut target = stage.upstream.address.to_string();
+    for version in ["1.1", "1.0"] {
+        assert_refused(&stage, format!("CONNECT {target} HTTP/{version}\r\nHost: {target}\r\n\r\n").as_bytes(), 405)
+            .await;
+        target = "localhost:443".to_owned();
+    }
+    let answer = stage.exchange("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").await;
+    assert!(
+        answer.field("allow").is_some_and(|allow| allow.contains("GET") && !allow.contains("CONNECT")),
+        "{}",
+        answer.head
+    );
+    stage.assert_untouched();
+    let log = stage.proxy.exchanges(3).await;
+    assert!(log.iter().all(|line| line["status"] == 405), "{log:#?}");
 }
 
 // A caller that sends what the guard puts in the place of a bad head is a caller like any other.

@@ -48,6 +48,11 @@ impl Framing {
         Self(State::Size(0, 0))
     }
 
+    /// Whether a body is to come in chunks; asked before the first of its bytes.
+    pub(crate) fn is_chunked(&self) -> bool {
+        self.0 == State::Size(0, 0)
+    }
+
     /// Whether the body is complete.
     pub(crate) fn is_done(&self) -> bool {
         self.0 == State::Done

@@ -4,9 +4,11 @@
 //! `Content-Length`, a repeated `Content-Length`, two `Host` fields, a fragment in the target. Nothing is forwarded
 //! that was not found unambiguous here first.
 
+mod fields;
+
+use self::fields::Fields;
 use super::framing::Framing;
 use crate::answer::Failure;
-use crate::header;
 
 /// Longest method looked at; the longest registered one has 17 bytes.
 const METHOD_LIMIT: usize = 32;
@@ -51,26 +53,77 @@ pub(crate) fn check_length(bytes: &[u8], limits: HeadLimits) -> Result<(), Failu
     Ok(())
 }
 
-/// Checks a complete head, its empty line included, and tells how the body is delimited.
+/// What a head that passed says about what follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// How the body is delimited.
+    pub(crate) framing: Framing,
+    /// Whether another protocol is to follow.
+    pub(crate) upgrade: Upgrade,
+}
+
+/// Whether a request asks for another protocol (RFC 9110 7.8, 9.3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// It does not.
+    None,
+    /// It does, and may get it.
+    Asked,
+    /// There are `Upgrade` fields that mean nothing: in HTTP/1.0, without `Connection: upgrade`, with a body, which
+    /// would have to be read first, or for `h2c`, which nobody here speaks. hyper must not see them: it believes any.
+    Void,
+}
+
+/// Checks a complete head, its empty line included, and tells what follows it.
 ///
 /// # Errors
 /// The failure that the caller is answered with; the connection cannot go on after it.
-pub(crate) fn check(head: &[u8], limits: HeadLimits) -> Result<Framing, Failure> {
+pub(crate) fn check(head: &[u8], limits: HeadLimits) -> Result<Head, Failure> {
     check_length(head, limits)?;
     // RFC 9112 2.2: one empty line before a request line is ignored.
     let mut lines = Lines(head.strip_prefix(b"\r\n").unwrap_or(head));
-    let version = request_line(lines.next().ok_or(Failure::BadRequest)??, limits.target)?;
+    let line = request_line(lines.next().ok_or(Failure::BadRequest)??, limits.target)?;
     let mut fields = Fields::default();
-    for line in lines {
-        fields.read(line?, limits.fields)?;
+    for field in lines {
+        fields.read(field?, limits.fields)?;
     }
-    fields.framing(version)
+    fields.head(line)
+}
+
+/// Removes the `Upgrade` fields from the head at the start of `bytes`, moving up what follows; tells how many bytes are
+/// left.
+pub(crate) fn remove_upgrade(bytes: &mut [u8]) -> usize {
+    let (mut length, mut from, mut in_fields) = (bytes.len(), 0, false);
+    while let Some(rest) = bytes.get(from..length)
+        && let Some(newline) = memchr::memchr(b'\n', rest)
+    {
+        let (line, next) = (rest.get(..newline).unwrap_or_default(), from + newline + 1);
+        let is_empty = line == b"\r";
+        if in_fields && is_empty {
+            break;
+        }
+        if in_fields && line.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"upgrade:")) {
+            bytes.copy_within(next..length, from);
+            length -= next - from;
+        } else {
+            from = next;
+        }
+        in_fields |= !is_empty;
+    }
+    length
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Version {
     Http10,
     Http11,
+}
+
+/// What a request line says about the rest.
+#[derive(Clone, Copy)]
+struct RequestLine {
+    version: Version,
+    is_connect: bool,
 }
 
 /// Lines without their CRLF, up to the empty one; a bare CR or LF is an error.
@@ -92,7 +145,7 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 /// RFC 9112 3: `method SP request-target SP HTTP-version`, single spaces, nothing repaired.
-fn request_line(line: &[u8], target_limit: usize) -> Result<Version, Failure> {
+fn request_line(line: &[u8], target_limit: usize) -> Result<RequestLine, Failure> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -112,11 +165,25 @@ fn request_line(line: &[u8], target_limit: usize) -> Result<Version, Failure> {
         }
         _ => return Err(Failure::BadRequest),
     };
-    if method == b"CONNECT" {
-        return Err(Failure::MethodNotAllowed);
+    let is_connect = method == b"CONNECT";
+    if is_connect {
+        check_authority(target)?
+    } else {
+        check_target(method, target)?
     }
-    check_target(method, target)?;
-    Ok(version)
+    Ok(RequestLine { version, is_connect })
+}
+
+/// RFC 9112 3.2.3: CONNECT names a host and a port, and nothing else.
+fn check_authority(target: &[u8]) -> Result<(), Failure> {
+    let authority = http::uri::Authority::try_from(target).map_err(|_| Failure::BadRequest)?;
+    let (host, port) = authority.as_str().rsplit_once(':').ok_or(Failure::BadRequest)?;
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = !host.is_empty() && !host.contains('@') && (host.starts_with('[') || !host.contains(':'));
+    // What hyper makes of it must be the same.
+    let uri = http::Uri::try_from(target).map_err(|_| Failure::BadRequest)?;
+    let is_same = uri.authority() == Some(&authority) && uri.scheme().is_none() && uri.path().is_empty();
+    if is_host && is_port && is_same { Ok(()) } else { Err(Failure::BadRequest) }
 }
 
 /// Lets through only targets that `http::Uri` keeps byte for byte, so that what is matched is what came on the wire.
@@ -132,104 +199,6 @@ fn check_target(method: &[u8], target: &[u8]) -> Result<(), Failure> {
             if known_form && !userinfo { Ok(()) } else { Err(Failure::BadTarget) }
         }
         _ => Err(Failure::BadRequest),
-    }
-}
-
-/// The fields that decide framing, as far as they were read.
-#[derive(Default)]
-struct Fields {
-    count: usize,
-    hosts: usize,
-    content_length: Option<u64>,
-    transfer_encoding: Option<bool>,
-}
-
-impl Fields {
-    fn read(&mut self, line: &[u8], most: usize) -> Result<(), Failure> {
-        let colon = memchr::memchr(b':', line).ok_or(Failure::BadRequest)?;
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default();
-        let mut odd = false;
-        for byte in name.iter().copied() {
-            if !is_token_byte(byte) {
-                return Err(Failure::BadRequest);
-            }
-            odd |= matches!(byte, b'_' | b'.');
-        }
-        if name.is_empty() || !value.iter().copied().all(is_value_byte) {
-            return Err(Failure::BadRequest);
-        }
-        self.count += 1;
-        if self.count > most {
-            return Err(Failure::TooManyFields);
-        }
-        if odd && std::str::from_utf8(name).is_ok_and(header::is_ambiguous_name) {
-            return Err(Failure::BadRequest);
-        }
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(value.trim_ascii()),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value.trim_ascii()),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.coding(value.trim_ascii()),
-            _ => Ok(()),
-        }
-    }
-
-    /// RFC 9112 3.2: exactly one, and a valid one.
-    fn host(&mut self, value: &[u8]) -> Result<(), Failure> {
-        self.hosts += 1;
-        let known_bytes = value.iter().all(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
-        });
-        if self.hosts == 1 && known_bytes { Ok(()) } else { Err(Failure::BadRequest) }
-    }
-
-    /// RFC 9112 6.3: digits only, once; even the same value twice is refused.
-    fn length(&mut self, value: &[u8]) -> Result<(), Failure> {
-        if self.content_length.is_some() || value.is_empty() || value.len() > 19 {
-            return Err(Failure::BadRequest);
-        }
-        let mut length = 0_u64;
-        for byte in value {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return Err(Failure::BadRequest);
-            }
-            length = length * 10 + u64::from(digit);
-        }
-        self.content_length = Some(length);
-        Ok(())
-    }
-
-    /// RFC 9112 6.1: `chunked`, once and alone; every other coding is 501.
-    fn coding(&mut self, value: &[u8]) -> Result<(), Failure> {
-        let again = self.transfer_encoding.replace(true).is_some();
-        if again {
-            return Err(Failure::BadRequest);
-        }
-        if value.eq_ignore_ascii_case(b"chunked") {
-            return Ok(());
-        }
-        let tokens = value.iter().all(|byte| is_token_byte(*byte));
-        let mentions_chunked = value.to_ascii_lowercase().windows(7).any(|window| window == b"chunked");
-        if tokens && !value.is_empty() && !mentions_chunked {
-            Err(Failure::UnknownTransferCoding)
-        } else {
-            Err(Failure::BadRequest)
-        }
-    }
-
-    fn framing(&self, version: Version) -> Result<Framing, Failure> {
-        if self.hosts == 0 && version == Version::Http11 {
-            return Err(Failure::BadRequest);
-        }
-        match (self.transfer_encoding, self.content_length) {
-            // RFC 9112 6.1: both, or a coding in HTTP/1.0, is how requests are smuggled.
-            (Some(_), Some(_)) => Err(Failure::BadRequest),
-            (Some(_), None) if version == Version::Http10 => Err(Failure::BadRequest),
-            (Some(_), None) => Ok(Framing::chunked()),
-            (None, Some(length)) => Ok(Framing::length(length)),
-            (None, None) => Ok(Framing::none()),
-        }
     }
 }
 
@@ -279,118 +248,4 @@ const fn table(also: &[u8]) -> [bool; 256] {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LIMITS: HeadLimits = HeadLimits { target: 8192, header: 32768, fields: 100 };
-
-    fn judge(head: &str) -> Result<Framing, Failure> {
-        assert_eq!(end(head.as_bytes(), 0), Some(head.len()), "{head:?} is one head");
-        check(head.as_bytes(), LIMITS)
-    }
-
-    #[test]
-    fn plain_heads_pass_and_tell_their_framing() {
-        assert_eq!(judge("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
-        assert_eq!(judge("GET /a?b=%20{x}|^ HTTP/1.1\r\nHost: a:80\r\n\r\n"), Ok(Framing::none()));
-        assert_eq!(judge("POST / HTTP/1.1\r\nHost:a\r\nContent-Length: 3 \r\n\r\n"), Ok(Framing::length(3)));
-        assert_eq!(judge("POST / HTTP/1.1\r\nhost:a\r\ntransfer-encoding: Chunked\r\n\r\n"), Ok(Framing::chunked()));
-        assert_eq!(judge("GET / HTTP/1.0\r\n\r\n"), Ok(Framing::none()));
-        assert_eq!(judge("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
-        assert_eq!(judge("GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
-        assert_eq!(judge("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
-    }
-
-    #[test]
-    fn rfc_9112_ambiguous_or_malformed_heads_are_refused() {
-        for (head, failure) in [
-            ("GET / HTTP/1.1\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\nHost: a\n\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX: \x07\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n", Failure::BadRequest),
-            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", Failure::BadRequest),
-            ("GET /\r\n\r\n", Failure::BadRequest),
-            ("GE(T / HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadRequest),
-            ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadRequest),
-            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadRequest),
-            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Failure::UnsupportedVersion),
-            ("GET / http/1.1\r\nHost: a\r\n\r\n", Failure::BadRequest),
-            ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
-            ("GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
-            ("GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
-            ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
-            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", Failure::MethodNotAllowed),
-            (
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Failure::BadRequest,
-            ),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", Failure::UnknownTransferCoding),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", Failure::BadRequest),
-            (
-                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Failure::BadRequest,
-            ),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\n\r\n", Failure::BadRequest),
-            ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Failure::BadRequest),
-        ] {
-            assert_eq!(judge(head), Err(failure), "{head:?}");
-        }
-    }
-
-    #[test]
-    fn lengths_are_bounded_before_a_head_is_complete() {
-        assert_eq!(check_length(&[b'a'; 9000], LIMITS), Err(Failure::TargetTooLong));
-        let mut head = b"GET / HTTP/1.1\r\nX: ".to_vec();
-        head.resize(head.len() + 33_000, b'a');
-        assert_eq!(check_length(&head, LIMITS), Err(Failure::HeaderTooLarge));
-        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(100));
-        assert_eq!(judge(&many), Err(Failure::TooManyFields));
-    }
-
-    proptest! {
-        #[test]
-        fn an_accepted_target_survives_http_uri_byte_for_byte(target in "/[!-~]{0,40}") {
-            let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-            if check(head.as_bytes(), LIMITS).is_ok() {
-                let uri = http::Uri::try_from(target.as_str()).unwrap();
-                prop_assert_eq!(uri.path_and_query().unwrap().as_str(), target);
-            }
-        }
-
-        #[test]
-        fn no_bytes_make_the_check_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut head = bytes;
-            head.extend_from_slice(b"\r\n\r\n");
-            if let Some(end) = end(&head, 0) {
-                let _ = check(head.get(..end).unwrap(), LIMITS);
-            }
-        }
-
-        #[test]
-        fn the_end_is_found_wherever_the_search_was_interrupted(cut in 0_usize..40) {
-            let head = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\nrest";
-            prop_assert!(end(head.get(..cut.min(33)).unwrap(), 0).is_none() || cut >= 33);
-            prop_assert_eq!(end(head, cut.min(33)), Some(33));
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,18 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 
+use std::io;
+use std::time::Duration;
+
+use super::reading::{HARMLESS, READ_AHEAD};
 use super::*;
+use crate::answer::Failure;
 use crate::name::Name;
 use crate::peer::Peer;
+use crate::server::connection::Switch;
 use crate::server::{Address, ListenerSettings};
+
+mod property;
 
 const GOOD: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
@@ -143,6 +151,151 @@ async fn after_a_refusal_what_still_comes_is_read_and_dropped_for_a_while() {
     caller.write_all(&[b'x'; 10_000]).await.unwrap();
     let start = Instant::now();
     guard.shutdown().await.unwrap();
-    assert_eq!(start.elapsed().as_secs(), LINGER_TIME.as_secs());
+    assert_eq!(start.elapsed().as_secs(), linger::TIME.as_secs());
     assert!(caller.write_all(b"x").await.is_ok(), "no reset came back");
+}
+
+/// B57: after an answer the connection lingers, because the next request may be on its way; an idle one does not.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_closes_at_once_and_one_that_was_just_answered_lingers() {
+    let (mut caller, mut guard, connection) = guarded();
+    caller.write_all(GOOD).await.unwrap();
+    read(&mut guard).await.unwrap();
+    connection.called();
+    guard.write_all(b"answer").await.unwrap();
+    guard.flush().await.unwrap();
+    connection.answered();
+    let start = Instant::now();
+    guard.shutdown().await.unwrap();
+    assert_eq!(start.elapsed(), linger::TIME);
+
+    let (mut caller, mut guard, connection) = guarded();
+    caller.write_all(GOOD).await.unwrap();
+    read(&mut guard).await.unwrap();
+    connection.called();
+    guard.write_all(b"answer").await.unwrap();
+    guard.flush().await.unwrap();
+    connection.answered();
+    assert!(tokio::time::timeout(Duration::from_secs(1), read(&mut guard)).await.is_err());
+    let start = Instant::now();
+    guard.shutdown().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// B2: one empty line before a request line is ignored, and is no request that has begun.
+#[tokio::test(start_paused = true)]
+async fn an_empty_line_behind_a_body_leaves_the_connection_idle() {
+    let (mut caller, mut guard, connection) = guarded();
+    caller.write_all(&[POST, b"\r\n"].concat()).await.unwrap();
+    assert_eq!(read(&mut guard).await.unwrap(), POST);
+    connection.called();
+    connection.answered();
+    let start = Instant::now();
+    assert_eq!(read(&mut guard).await.unwrap(), b"");
+    assert_eq!(start.elapsed(), Limits::default().idle_timeout);
+    assert_eq!(connection.called(), None);
+}
+
+const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const CONNECT: &[u8] = b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n";
+
+/// B42: bytes behind a request for another protocol reach nobody before the answer agrees, and everybody's bytes pass
+/// unjudged from then on.
+#[tokio::test(start_paused = true)]
+async fn nothing_behind_an_upgrade_is_released_before_the_answer_agrees() {
+    for head in [UPGRADE, CONNECT] {
+        let (mut caller, mut guard, connection) = guarded();
+        caller.write_all(&[head, b"early", GOOD].concat()).await.unwrap();
+        assert_eq!(read(&mut guard).await.unwrap(), head);
+        assert!(!connection.may_switch(), "it was not called");
+        connection.called();
+        assert!(connection.may_switch());
+        caller.write_all(b"more").await.unwrap();
+        let waited = tokio::time::timeout(Duration::from_secs(86_400), read(&mut guard)).await;
+        assert!(waited.is_err(), "no deadline of ours runs");
+        connection.settle(true);
+        assert_eq!(read(&mut guard).await.unwrap(), [b"early", GOOD, b"more"].concat());
+        caller.write_all(b"BAD\n\n\0").await.unwrap();
+        assert_eq!(read(&mut guard).await.unwrap(), b"BAD\n\n\0");
+        let start = Instant::now();
+        guard.shutdown().await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO, "half closed: the rest is for the other protocol");
+        caller.write_all(b"late").await.unwrap();
+        assert_eq!(read(&mut guard).await.unwrap(), b"late");
+        drop(caller);
+        assert_eq!(read(&mut guard).await.unwrap(), b"");
+    }
+}
+
+/// B42: after an answer that does not agree nothing is released either, and the connection ends.
+#[tokio::test(start_paused = true)]
+async fn nothing_behind_a_declined_upgrade_is_released() {
+    let (mut caller, mut guard, connection) = guarded();
+    caller.write_all(&[UPGRADE, GOOD].concat()).await.unwrap();
+    assert_eq!(read(&mut guard).await.unwrap(), UPGRADE);
+    connection.settle(false);
+    assert!(tokio::time::timeout(Duration::from_secs(60), read(&mut guard)).await.is_err());
+    let start = Instant::now();
+    guard.shutdown().await.unwrap();
+    assert_eq!(start.elapsed(), linger::TIME);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_while_it_waits_for_another_protocol_is_noticed() {
+    let (mut caller, mut guard, _) = guarded();
+    caller.write_all(UPGRADE).await.unwrap();
+    read(&mut guard).await.unwrap();
+    caller.write_all(b"early").await.unwrap();
+    drop(caller);
+    assert_eq!(read(&mut guard).await.unwrap(), b"");
+
+    let (mut caller, mut guard, _) = guarded();
+    caller.write_all(&[UPGRADE, &vec![b'x'; 100_000]].concat()).await.unwrap();
+    read(&mut guard).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(60), read(&mut guard)).await.is_err());
+    assert!(guard.held.len() < READ_AHEAD + 8192, "what is read ahead is bounded");
+}
+
+/// B43: an `Upgrade` that means nothing is kept from hyper, which would believe it.
+#[tokio::test(start_paused = true)]
+async fn a_void_upgrade_field_is_removed_and_the_connection_goes_on() {
+    let void =
+        b"POST /a HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 9\r\n\r\nUpgrade:x";
+    let seen = b"POST /a HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nContent-Length: 9\r\n\r\nUpgrade:x";
+    let (mut caller, mut guard, connection) = guarded();
+    caller.write_all(&[void, GOOD, void, GOOD].concat()).await.unwrap();
+    for expected in [&seen[..], GOOD, seen, GOOD] {
+        assert_eq!(read(&mut guard).await.unwrap(), expected);
+        assert_eq!(connection.switch(), Switch::None);
+    }
+    for byte in &void[..] {
+        caller.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(read(&mut guard).await.unwrap(), seen);
+}
+
+/// B25: whether hyper has read the body of the request at hand to its end.
+#[tokio::test(start_paused = true)]
+async fn the_guard_knows_how_much_of_a_body_was_read() {
+    let (mut caller, mut guard, connection) = guarded();
+    caller.write_all(GOOD).await.unwrap();
+    read(&mut guard).await.unwrap();
+    connection.called();
+    assert!(!connection.leaves_body());
+    caller.write_all(&POST[..POST.len() - 1]).await.unwrap();
+    read(&mut guard).await.unwrap();
+    assert!(!connection.leaves_body(), "it was not called");
+    connection.called();
+    assert!(connection.leaves_body(), "the last byte is missing");
+    caller.write_all(b"o").await.unwrap();
+    read(&mut guard).await.unwrap();
+    assert!(!connection.leaves_body(), "it is in hyper's buffer");
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    caller.write_all(chunked).await.unwrap();
+    assert_eq!(read(&mut guard).await.unwrap(), chunked);
+    connection.called();
+    assert!(connection.leaves_body(), "hyper does not step over chunks");
+    assert!(tokio::time::timeout(Duration::from_secs(1), read(&mut guard)).await.is_err());
+    assert!(!connection.leaves_body(), "it has asked for more");
 }

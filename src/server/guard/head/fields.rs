@@ -1,0 +1,164 @@
+//! The fields of a request head that decide what follows it: framing (RFC 9112 6), `Host`, and another protocol
+//! (RFC 9110 7.8). Every other field is only checked for its syntax (RFC 9110 5).
+
+use super::super::framing::Framing;
+use super::{Head, RequestLine, Upgrade, Version, is_token_byte, is_value_byte};
+use crate::answer::Failure;
+use crate::header;
+
+/// The fields that decide what follows the head, as far as they were read.
+#[derive(Default)]
+pub(super) struct Fields {
+    count: usize,
+    hosts: usize,
+    content_length: Option<u64>,
+    transfer_encoding: Option<Coding>,
+    /// Whether `Connection` names `upgrade`.
+    names_upgrade: bool,
+    /// Whether there is an `Upgrade`, and whether it offers more than `h2c`.
+    upgrade: Option<bool>,
+}
+
+/// RFC 9112 6.1
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    /// Well-formed, and in it a coding that is not known here.
+    Unknown,
+}
+
+impl Fields {
+    /// Checks one line and notes what it decides.
+    pub(super) fn read(&mut self, line: &[u8], most: usize) -> Result<(), Failure> {
+        let colon = memchr::memchr(b':', line).ok_or(Failure::BadRequest)?;
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default();
+        let mut odd = false;
+        for byte in name.iter().copied() {
+            if !is_token_byte(byte) {
+                return Err(Failure::BadRequest);
+            }
+            odd |= matches!(byte, b'_' | b'.');
+        }
+        if name.is_empty() || !value.iter().copied().all(is_value_byte) {
+            return Err(Failure::BadRequest);
+        }
+        self.count += 1;
+        if self.count > most {
+            return Err(Failure::TooManyFields);
+        }
+        if odd && std::str::from_utf8(name).is_ok_and(header::is_ambiguous_name) {
+            return Err(Failure::BadRequest);
+        }
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.host(value.trim_ascii()),
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value.trim_ascii()),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.coding(value),
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.connection(value.trim_ascii());
+                Ok(())
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                let mut offers = elements(value).filter(|protocol| !protocol.is_empty());
+                let more = offers.any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
+                self.upgrade = Some(more || self.upgrade == Some(true));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        if !value.eq_ignore_ascii_case(b"keep-alive") {
+            self.names_upgrade |= elements(value).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+        }
+    }
+
+    /// RFC 9112 3.2: exactly one, and a valid one.
+    fn host(&mut self, value: &[u8]) -> Result<(), Failure> {
+        self.hosts += 1;
+        let known_bytes = value.iter().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
+        });
+        if self.hosts == 1 && known_bytes { Ok(()) } else { Err(Failure::BadRequest) }
+    }
+
+    /// RFC 9112 6.3: digits only, once; even the same value twice is refused.
+    fn length(&mut self, value: &[u8]) -> Result<(), Failure> {
+        if self.content_length.is_some() || value.is_empty() || value.len() > 19 {
+            return Err(Failure::BadRequest);
+        }
+        let mut length = 0_u64;
+        for byte in value {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return Err(Failure::BadRequest);
+            }
+            length = length * 10 + u64::from(digit);
+        }
+        self.content_length = Some(length);
+        Ok(())
+    }
+
+    /// RFC 9112 6.1, 6.3: one line, a list of bare codings in which `chunked` stands once, at the end. A coding that only
+    /// resembles it is refused like a broken list: others may take it for the real one.
+    fn coding(&mut self, value: &[u8]) -> Result<(), Failure> {
+        if self.transfer_encoding.is_some() {
+            return Err(Failure::BadRequest);
+        }
+        if value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            self.transfer_encoding = Some(Coding::Chunked);
+            return Ok(());
+        }
+        let mut last_was_chunked = false;
+        for element in elements(value) {
+            let is_token = !element.is_empty() && element.iter().copied().all(is_token_byte);
+            let is_chunked = element.eq_ignore_ascii_case(b"chunked");
+            let resembles = element.to_ascii_lowercase().windows(7).any(|window| window == b"chunked");
+            if !is_token || last_was_chunked || (resembles && !is_chunked) {
+                return Err(Failure::BadRequest);
+            }
+            last_was_chunked = is_chunked;
+        }
+        self.transfer_encoding = Some(Coding::Unknown);
+        Ok(())
+    }
+
+    fn framing(&self, version: Version) -> Result<Framing, Failure> {
+        if self.hosts == 0 && version == Version::Http11 {
+            return Err(Failure::BadRequest);
+        }
+        match (self.transfer_encoding, self.content_length) {
+            // RFC 9112 6.1: both, or a coding in HTTP/1.0, is how requests are smuggled.
+            (Some(_), Some(_)) => Err(Failure::BadRequest),
+            (Some(_), None) if version == Version::Http10 => Err(Failure::BadRequest),
+            (Some(Coding::Unknown), None) => Err(Failure::UnknownTransferCoding),
+            (Some(Coding::Chunked), None) => Ok(Framing::chunked()),
+            (None, Some(length)) => Ok(Framing::length(length)),
+            (None, None) => Ok(Framing::none()),
+        }
+    }
+
+    /// What all of them together say.
+    pub(super) fn head(&self, line: RequestLine) -> Result<Head, Failure> {
+        let framing = self.framing(line.version)?;
+        if !line.is_connect && self.upgrade.is_none() {
+            return Ok(Head { framing, upgrade: Upgrade::None });
+        }
+        let upgrade = match (line.is_connect, framing.is_done()) {
+            (true, true) => Upgrade::Asked,
+            // RFC 9110 9.3.6: content of a CONNECT means nothing, and would be taken for the tunnel's.
+            (true, false) => return Err(Failure::BadRequest),
+            (false, no_body) => {
+                let asked = line.version == Version::Http11 && self.names_upgrade && self.upgrade == Some(true);
+                if asked && no_body { Upgrade::Asked } else { Upgrade::Void }
+            }
+        };
+        Ok(Head { framing, upgrade })
+    }
+}
+
+/// RFC 9110 5.6.1: the elements of a list, empty ones included.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
