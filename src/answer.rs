@@ -63,6 +63,8 @@ pub enum Failure {
     TokenRefused,
     /// The token endpoint is unreachable, slow, failing or limiting us, or a back-off is running.
     TokenUnavailable,
+    /// The token endpoint names an upstream that the configuration does not allow, or none.
+    DestinationNotAllowed,
     /// The upstream's name does not resolve.
     UpstreamDns,
     /// The upstream refused or reset the connection.
@@ -87,7 +89,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, in the order of the table.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::NoMatch,
         Self::MethodNotAllowed,
         Self::Disabled,
@@ -109,6 +111,7 @@ impl Failure {
         Self::Loop,
         Self::TokenRefused,
         Self::TokenUnavailable,
+        Self::DestinationNotAllowed,
         Self::UpstreamDns,
         Self::UpstreamUnreachable,
         Self::UpstreamTls,
@@ -158,6 +161,9 @@ impl Failure {
             Self::TokenRefused => (S::BAD_GATEWAY, "token_refused", "The token endpoint gave no usable token"),
             Self::TokenUnavailable => {
                 (S::SERVICE_UNAVAILABLE, "token_unavailable", "No token can be had at the moment")
+            }
+            Self::DestinationNotAllowed => {
+                (S::BAD_GATEWAY, "destination_not_allowed", "The token came without an upstream that may be called")
             }
             Self::UpstreamDns => (S::BAD_GATEWAY, "dns_error", "The upstream's name does not resolve"),
             Self::UpstreamUnreachable => (S::BAD_GATEWAY, "connection_refused", "The upstream cannot be reached"),

@@ -221,7 +221,11 @@ pub fn plan(config: &Config, externals: &[Arc<ExternalCredential>], metrics: &Me
         all.push(NamedCredential::new(settings.clone(), external, metrics.named_credential(&settings.name)));
     }
     let plan = Plan::new(all, Callers::new(config.callers.clone())).map_err(AppError::Conflict)?;
-    Ok(plan.with_caller_rates(&config.caller_rates))
+    let plan = plan.with_caller_rates(&config.caller_rates);
+    if config.listeners.iter().all(|listener| listener.forward_proxy.is_none()) {
+        return Ok(plan);
+    }
+    plan.with_forward_proxy(metrics.unmatched()).map_err(AppError::Conflict)
 }
 
 /// Keeps `/readyz` waiting for a first token of every principal, where the configuration asks for that.

@@ -4,8 +4,10 @@
 
 mod attempt;
 mod decide;
+mod destination;
 pub mod explain;
 mod fields;
+mod forward;
 mod limits;
 mod look;
 pub mod plan;
@@ -17,6 +19,7 @@ mod relay;
 mod replay;
 pub mod settings;
 mod stop;
+mod tunnel;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,18 +27,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::attempt::{Answered, Attempts};
 use self::decide::{Arrived, Decision, Found};
+use self::destination::Destination;
 use self::plan::Plan;
 use self::prepare::{Context, TrailerRule};
 use self::record::OpenRecord;
 use self::relay::RelayLimits;
 use self::replay::{AttemptBody, BodyLengths, CallerBody};
 use self::stop::Stop;
+use self::tunnel::Tunnel;
 use crate::access_log::AccessLog;
 use crate::answer::{self, Failure};
 use crate::body::AnswerBody;
@@ -45,6 +50,7 @@ use crate::metrics::{CallerDecision, CallerDecisions, Gauge, Limited, Metrics, N
 use crate::server::{Arrival, Connection, Service};
 use crate::upstream::{PoolLimits, Pools};
 
+pub use self::forward::forward_match;
 pub use self::replay::ReplayMemory;
 
 /// What all workers share.
@@ -113,6 +119,7 @@ async fn exchange(proxy: Arc<Proxy>, request: Request<Incoming>, connection: Arc
     let mut found = Found::default();
     let mut answer = match serve(&proxy, (parts, incoming), &connection, &mut open, &mut found).await {
         Ok(Outcome::Relay(answered, limits)) => relay::relay(*answered, open, &proxy.shared.pseudonym, limits),
+        Ok(Outcome::Tunnel(tunnel)) => tunnel.answer(open),
         Ok(Outcome::Answer(answer)) => {
             open.record.status = answer.status().as_u16();
             answer
@@ -129,6 +136,8 @@ async fn exchange(proxy: Arc<Proxy>, request: Request<Incoming>, connection: Arc
 enum Outcome {
     /// The upstream's answer, to be passed on.
     Relay(Box<Answered>, RelayLimits),
+    /// A tunnel, to be told to the caller.
+    Tunnel(Box<Tunnel>),
     /// An answer of our own.
     Answer(Response<AnswerBody>),
 }
@@ -143,6 +152,7 @@ async fn serve(
     open.admit()?;
     let plan = proxy.shared.plan.load_full();
     let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id, has_secrets: true };
+    let upgrade = if parts.method == Method::CONNECT { parts.extensions.remove() } else { None };
     let decided = match decide::arrive(&mut parts, &plan, connection, found) {
         Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(*answer)),
         Ok(Arrived::Known) => decide::decide(parts, &plan, &context, found),
@@ -156,8 +166,17 @@ async fn serve(
     };
     proxy.shared.caller_decisions.count(decision(&decided));
     open.note(found);
+    let passing;
     let (mut prepared, named) = match (decided?, &found.named) {
         (Decision::Forward(prepared), Some(named)) => (prepared, named),
+        (Decision::PassThrough(pass), _) => {
+            passing = pass.1;
+            (pass.0, &passing)
+        }
+        (Decision::Tunnel(endpoint), _) => {
+            let opening = Box::pin(Tunnel::open(&endpoint, upgrade));
+            return opening.await.map(|tunnel| Outcome::Tunnel(Box::new(tunnel)));
+        }
         (Decision::Forward(_), None) => return Err(Stop::new(Failure::Internal)),
         (Decision::Answer(answer), _) => return Ok(Outcome::Answer(answer)),
     };
@@ -169,11 +188,12 @@ async fn serve(
         CallerBody::new(incoming, lengths, &proxy.shared.replay_memory, trailer_rule)
     };
     open.body = Some(body.clone());
-    let pool = proxy.pools.pool(&named.key, &settings.endpoint);
+    let destination = Destination::of(named, &proxy.pools);
     let principal = decide::principal(named, &found.callers);
     let cell = prepared.cell.take();
     proxy.retries.earn();
-    let attempts = Attempts { named, principal, cell, prepared, body, pool, retries: &proxy.retries, connection, end };
+    let retries = &proxy.retries;
+    let attempts = Attempts { named, principal, cell, prepared, body, destination, retries, connection, end };
     let answered = attempts.run(open).await?;
     Ok(Outcome::Relay(Box::new(answered), RelayLimits { idle: settings.timeouts.idle, end }))
 }

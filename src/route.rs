@@ -8,6 +8,8 @@ use std::collections::HashMap;
 
 use http::{HeaderValue, Method};
 
+pub use crate::target::HostPattern;
+
 use crate::header;
 
 mod prefixes;
@@ -15,15 +17,6 @@ mod prefixes;
 mod tests;
 
 use prefixes::Prefixes;
-
-/// A host to match: exact (`orders.internal`) or wildcard (`*.example.com`, one or more labels), lower case, no port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// This host only.
-    Exact(String),
-    /// Any host below this suffix; the text keeps its leading dot (`.example.com`).
-    Suffix(String),
-}
 
 /// A match rule. Built by the configuration, where defaults are already filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]

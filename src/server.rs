@@ -27,7 +27,10 @@ use hyper::body::Incoming;
 
 use crate::answer::Failure;
 use crate::body::AnswerBody;
+use crate::connect::Addresses;
 use crate::name::Name;
+use crate::target::HostRule;
+use crate::tls;
 
 pub use self::connection::{Connection, Protocol, Secured};
 pub use self::crowd::{CONNECTIONS_PER_ADDRESS, Crowd};
@@ -101,13 +104,35 @@ pub struct ListenerSettings {
     pub dangerous_anonymous_callers: bool,
     /// The only callers that may use it; none: everyone it admits.
     pub callers: Option<Vec<Name>>,
+    /// Whether callers may use it as their proxy, and for what.
+    pub forward_proxy: Option<Arc<ForwardProxy>>,
+}
+
+/// `forward_proxy` of a listener: what its callers may reach without a named credential.
+#[derive(Clone, Debug)]
+pub struct ForwardProxy {
+    /// Hosts to which requests in absolute-form are forwarded as they are; a port that is not listed is the scheme's.
+    pub passthrough: Vec<HostRule>,
+    /// Hosts to which `CONNECT` opens a tunnel; a port that is not listed is 443.
+    pub tunnel: Vec<HostRule>,
+    /// For what is forwarded as it is, over `https`.
+    pub tls: Arc<tls::Profile>,
+    /// To which addresses both may lead.
+    pub addresses: Addresses,
 }
 
 impl ListenerSettings {
     /// A listener with nothing but a name and an address.
     #[must_use]
     pub fn new(name: Name, address: Address) -> Self {
-        Self { name, address, allowed_origins: Vec::new(), dangerous_anonymous_callers: false, callers: None }
+        Self {
+            name,
+            address,
+            allowed_origins: Vec::new(),
+            dangerous_anonymous_callers: false,
+            callers: None,
+            forward_proxy: None,
+        }
     }
 }
 

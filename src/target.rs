@@ -3,10 +3,16 @@
 //!
 //! What is matched is byte for byte what is sent, so a path must mean the same to us and to every server behind us,
 //! however often one of them decodes it. Splitting a target into path and query, and routing, happen elsewhere.
+//! `host` is the other part of a target: hosts that callers or token endpoints name, held against a list of patterns.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::uri::PathAndQuery;
 
+pub use self::host::{Host, HostPattern, HostRule};
+pub use self::rules::{Allowance, PathRules};
+
+mod host;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +28,15 @@ pub enum UnsafeTarget {
     /// A segment that is `.` or `..` before its first `;`, in any encoding.
     #[error("the path holds a dot segment")]
     DotSegment,
-    /// A slash that appears only by decoding.
+    /// A slash that appears only by decoding, where that is refused.
     #[error("the path holds an encoded slash")]
     EncodedSlash,
+    /// A semicolon, raw or encoded, where that is refused.
+    #[error("the path holds a semicolon")]
+    Semicolon,
+    /// Two slashes in a row, at any level of decoding, where that is refused.
+    #[error("the path holds two slashes in a row")]
+    DoubleSlash,
     /// A backslash, raw or encoded: many servers read it as a slash.
     #[error("the path holds a backslash")]
     Backslash,
@@ -45,14 +57,23 @@ pub enum UnsafeTarget {
     Unrepresentable,
 }
 
-/// Judges a raw path (no query). An accepted path keeps all its segments however often it is decoded.
+/// What a path holds that is harmless to some servers and not to others: the rules of the named credential decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inspected {
+    /// A slash appears at some level of decoding that does not stand there raw.
+    pub encoded_slash: bool,
+}
+
+/// Judges a raw path (no query) by what no server may be sent: however often and by whom an accepted path is decoded,
+/// no dot segment and no backslash appears in it, with every slash that comes out taken for one. Which of the slashes
+/// and semicolons themselves may pass is for [`PathRules::judge`] to say.
 ///
-/// A raw `//` and `;` pass. One pass over the bytes when nothing looks suspicious; memory only for nested escapes and
-/// segments that begin with a dot.
+/// One pass over the bytes when nothing looks suspicious; memory only for nested escapes, encoded slashes and segments
+/// that begin with a dot.
 ///
 /// # Errors
 /// The first [`UnsafeTarget`] found.
-pub fn inspect(path: &str) -> Result<(), UnsafeTarget> {
+pub fn inspect(path: &str) -> Result<Inspected, UnsafeTarget> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return Err(UnsafeTarget::NotAbsolute);
@@ -61,7 +82,7 @@ pub fn inspect(path: &str) -> Result<(), UnsafeTarget> {
     let suspicious = bytes
         .iter()
         .fold(false, |found, &byte| found | (byte <= b' ') | matches!(byte, b'%' | b'.' | b'\\' | b'#' | b'?' | 0x7f));
-    if suspicious { look_closer(bytes) } else { Ok(()) }
+    if suspicious { look_closer(bytes) } else { Ok(Inspected::default()) }
 }
 
 /// The outgoing target: `path` less its first `prefix` bytes, put behind `base_path`, with `query` as it came.
@@ -87,7 +108,7 @@ pub fn outgoing(base_path: &str, path: &str, prefix: usize, query: Option<&str>)
     let mut target = BytesMut::with_capacity(base_path.len() + rest.len() + query.map_or(0, str::len) + 2);
     target.put_slice(base_path.as_bytes());
     target.put_slice(rest.as_bytes());
-    if target.starts_with(b"//") {
+    if begins_with_two_slashes(&target) {
         return Err(UnsafeTarget::LeadingDoubleSlash);
     }
     if target.is_empty() {
@@ -100,8 +121,18 @@ pub fn outgoing(base_path: &str, path: &str, prefix: usize, query: Option<&str>)
     PathAndQuery::from_maybe_shared::<Bytes>(target.freeze()).map_err(|_| UnsafeTarget::Unrepresentable)
 }
 
+/// Whether a server could take the beginning of the target for an authority, now or after decoding.
+fn begins_with_two_slashes(target: &[u8]) -> bool {
+    match target {
+        [b'/', b'/', ..] => true,
+        // What cannot be settled was refused before.
+        [b'/', b'%', ..] => settle(target).is_ok_and(|settled| settled.starts_with(b"//")),
+        _ => false,
+    }
+}
+
 /// Judges each byte and each escape where it stands, and sends what needs the whole picture on to [`settle`].
-fn look_closer(path: &[u8]) -> Result<(), UnsafeTarget> {
+fn look_closer(path: &[u8]) -> Result<Inspected, UnsafeTarget> {
     let mut rest = path;
     let mut previous = 0;
     let mut needs_settling = false;
@@ -114,7 +145,7 @@ fn look_closer(path: &[u8]) -> Result<(), UnsafeTarget> {
                 };
                 let decoded = decode(high, low).ok_or(UnsafeTarget::MalformedEscape)?;
                 refuse_decoded(decoded)?;
-                needs_settling |= matches!(decoded, b'%' | b'.' | 0xc0 | 0xc1 | 0xe0 | 0xf0 | 0xf8 | 0xfc);
+                needs_settling |= matches!(decoded, b'%' | b'.' | b'/' | 0xc0 | 0xc1 | 0xe0 | 0xf0 | 0xf8 | 0xfc);
                 rest = after;
             }
             b'.' => needs_settling |= previous == b'/',
@@ -126,7 +157,13 @@ fn look_closer(path: &[u8]) -> Result<(), UnsafeTarget> {
         }
         previous = byte;
     }
-    if needs_settling { judge_settled(&settle(path)?) } else { Ok(()) }
+    if !needs_settling {
+        return Ok(Inspected::default());
+    }
+    let settled = settle(path)?;
+    judge_settled(&settled)?;
+    let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
+    Ok(Inspected { encoded_slash: slashes(&settled) != slashes(path) })
 }
 
 /// Decodes until nothing is left to decode.
@@ -148,8 +185,8 @@ fn settle(path: &[u8]) -> Result<Vec<u8>, UnsafeTarget> {
     Ok(settled)
 }
 
-/// What would be refused at some level of decoding still stands at the last one: no byte of a dot segment or of an
-/// overlong form can become part of a further escape.
+/// What would be refused at some level of decoding still stands at the last one: no byte of a dot segment, of what
+/// delimits it or of an overlong form can become part of a further escape.
 fn judge_settled(settled: &[u8]) -> Result<(), UnsafeTarget> {
     let is_dot_segment = |segment: &[u8]| matches!(segment, b"." | b".." | [b'.', b';', ..] | [b'.', b'.', b';', ..]);
     if settled.split(|byte| *byte == b'/').any(is_dot_segment) {
@@ -181,7 +218,6 @@ fn begins_overlong(bytes: &[u8]) -> bool {
 /// Bytes that must not come out of an escape at any level.
 fn refuse_decoded(byte: u8) -> Result<(), UnsafeTarget> {
     match byte {
-        b'/' => Err(UnsafeTarget::EncodedSlash),
         b'\\' => Err(UnsafeTarget::Backslash),
         0..=0x1f | 0x7f => Err(UnsafeTarget::ControlByte),
         _ => Ok(()),

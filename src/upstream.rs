@@ -9,11 +9,12 @@ mod pool;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::uri::Authority;
 
-use crate::connect::{Addresses, HttpProxy};
+use crate::connect::{self, Addresses, ConnectError, HttpProxy, Stream};
 use crate::tls;
 
 pub use self::connection::{Lease, SendError};
@@ -83,6 +84,14 @@ impl Endpoint {
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// A plain connection there, for bytes that are not ours to read.
+    ///
+    /// # Errors
+    /// [`ConnectError`]
+    pub async fn tunnel(&self, within: Duration) -> Result<Stream, ConnectError> {
+        connect::dial(self.host(), self.port(), None, within).await
     }
 
     /// The key of the pool this endpoint uses.

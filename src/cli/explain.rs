@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use super::{FAILURE, Format, Global, failed};
 use crate::app;
 use crate::config::{Config, Secrets};
+use crate::connect::is_loopback;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::proxy::explain::{self, Explanation, Outgoing, Refused};
@@ -71,14 +72,17 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> u8 {
     if explanation.outcome.is_ok() { 0 } else { FAILURE }
 }
 
-/// The listener that the URL's port names, otherwise the first.
+/// The listener that the URL's port names; for the URL of another host the first that callers may use as their proxy;
+/// otherwise the first.
 fn listener(config: &Config, url: &Uri) -> Option<Arc<ListenerSettings>> {
     let port = url.port_u16();
     let named = config.listeners.iter().find(|listener| match &listener.address {
         Address::Tcp(address) => Some(address.port()) == port,
         Address::Unix(_) => false,
     });
-    named.or_else(|| config.listeners.first()).cloned().map(Arc::new)
+    let is_elsewhere = url.host().is_some_and(|host| !is_loopback(host));
+    let proxy = || config.listeners.iter().find(|listener| is_elsewhere && listener.forward_proxy.is_some());
+    named.or_else(proxy).or_else(|| config.listeners.first()).cloned().map(Arc::new)
 }
 
 fn request(arguments: &Arguments, listener: &ListenerSettings) -> Result<Parts, http::Error> {
@@ -88,7 +92,15 @@ fn request(arguments: &Arguments, listener: &ListenerSettings) -> Result<Parts, 
         (None, Address::Tcp(address)) => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()).to_string(),
         (None, Address::Unix(_)) => "localhost".to_owned(),
     };
-    let mut request = Request::builder().method(arguments.method.clone()).uri(target).header("host", host);
+    let is_own = arguments.url.port_u16().is_some_and(|port| match &listener.address {
+        Address::Tcp(address) => address.port() == port,
+        Address::Unix(_) => false,
+    });
+    let mut request = Request::builder().method(arguments.method.clone()).header("host", host);
+    request = match listener.forward_proxy.is_some() && arguments.url.authority().is_some() && !is_own {
+        true => request.uri(arguments.url.clone()),
+        false => request.uri(target),
+    };
     for (name, value) in &arguments.headers {
         request = request.header(name, value);
     }
@@ -120,7 +132,10 @@ fn text(explanation: &Explanation) -> String {
     lines.push(String::new());
     match &explanation.outcome {
         Ok(outgoing) => head(outgoing, &mut lines),
-        Err(Refused { failure: None, .. }) => lines.push("answered by keybearer itself, nothing is sent on".to_owned()),
+        Err(Refused { failure: None, detail: Some(detail) }) => lines.push(detail.clone()),
+        Err(Refused { failure: None, detail: None }) => {
+            lines.push("answered by keybearer itself, nothing is sent on".to_owned())
+        }
         Err(Refused { failure: Some(failure), detail }) => {
             let (status, _, title) = failure.row();
             let detail = detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();

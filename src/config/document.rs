@@ -18,7 +18,9 @@ pub(crate) use self::external::{
     OneOrMany, Parameters, Principal, RefreshRule, RenewAhead, Status, Texts,
 };
 pub(crate) use self::limit::{CredentialLimits, Rate, RateTable};
-pub(crate) use self::named::{Forwarded, HeaderEntry, Match, NamedCredential, Replay, Timeouts};
+pub(crate) use self::named::{
+    Allowance, Forwarded, HeaderEntry, Match, NamedCredential, Path, Replay, Timeouts, Url, UrlFromToken,
+};
 use super::field::{Entries, Field};
 use super::quantity::{Count, Size, Span};
 use crate::secret::Secret;
@@ -45,6 +47,7 @@ pub(crate) struct Listener {
     pub(crate) address: Field<String>,
     pub(crate) allowed_origins: Field<Vec<Field<String>>>,
     pub(crate) callers: Field<Vec<Field<String>>>,
+    pub(crate) forward_proxy: Field<ForwardProxy>,
     pub(crate) dangerous: Field<ListenerDangers>,
 }
 
@@ -53,6 +56,28 @@ pub(crate) struct Listener {
 #[serde(default, expecting = "a table")]
 pub(crate) struct ListenerDangers {
     pub(crate) anonymous_callers: Field<bool>,
+    pub(crate) private: Field<bool>,
+    pub(crate) link_local: Field<bool>,
+}
+
+/// `forward_proxy`
+#[derive(Deserialize)]
+#[serde(
+    rename = "$by_kind",
+    rename_all = "lowercase",
+    expecting = "true or false, or a table; write forward_proxy = { passthrough = [\"*.example.com\"] }"
+)]
+pub(crate) enum ForwardProxy {
+    Boolean(bool),
+    Table(ForwardProxyTable),
+}
+
+/// `forward_proxy` as a table.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct ForwardProxyTable {
+    pub(crate) passthrough: Field<Vec<Field<String>>>,
+    pub(crate) tunnel: Field<Vec<Field<String>>>,
 }
 
 /// `[admin]`
@@ -148,6 +173,8 @@ pub(crate) struct Tls {
 #[serde(default, expecting = "a table")]
 pub(crate) struct CredentialDangers {
     pub(crate) plain_http: Field<bool>,
+    pub(crate) private: Field<bool>,
+    pub(crate) link_local: Field<bool>,
 }
 
 /// Where a secret comes from.

@@ -8,6 +8,7 @@ mod context;
 mod external;
 mod formula;
 mod header;
+mod host;
 mod limit;
 mod listener;
 mod matching;
@@ -15,6 +16,7 @@ mod named;
 mod process;
 mod secret;
 mod tls;
+mod upstream;
 
 use std::path::PathBuf;
 
@@ -44,8 +46,10 @@ pub(crate) fn resolve(document: &Document, findings: &Findings<'_>, surroundings
     let listeners = listener::resolve(&context, document);
     let admin = listener::admin(&context, document);
     let process = process::resolve(&context, document);
-    let externals = Externals::resolve(&context, document);
+    let mut externals = Externals::resolve(&context, document);
     let named = NamedCredentials::resolve(&context, document, &externals);
+    externals.keep_members(findings, &named);
+    named.judge_forward_proxy(&context, document);
     if findings.has_errors() {
         return None;
     }
@@ -75,6 +79,7 @@ fn advise(document: &Document, findings: &Findings<'_>, named: &NamedCredentials
             "add a table [named_credentials.NAME] with a `url` and an `external_credential`",
         );
     }
+    listener::advise(document, findings);
     externals.advise(findings, named);
     named.advise(findings, externals);
 }

@@ -2,6 +2,7 @@
 
 mod caller;
 mod credential;
+mod destination;
 mod external;
 mod hygiene;
 mod limit;

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 
+use super::destination::{Destination, Way};
 use super::look::{UpstreamBody, look};
 use super::plan::NamedCredential;
 use super::prepare::{Credential, Prepared};
@@ -24,7 +26,7 @@ use crate::header;
 use crate::limit::{Limit, RetryBudget};
 use crate::server::Connection;
 use crate::token::{Cell, MintFailure, MintFailureKind, Principal, Renewal, Token, Verdict};
-use crate::upstream::{Lease, Pool, SendError};
+use crate::upstream::{Lease, SendError};
 
 /// How much of a rejected answer is read so that its connection can be used again, and for how long.
 const DISCARD_BYTES: u64 = 16 * 1024;
@@ -41,7 +43,7 @@ pub(super) struct Attempts<'a> {
     pub(super) cell: Option<Arc<Cell>>,
     pub(super) prepared: Prepared,
     pub(super) body: CallerBody,
-    pub(super) pool: Arc<Pool<AttemptBody>>,
+    pub(super) destination: Destination<'a>,
     pub(super) retries: &'a RetryBudget,
     pub(super) connection: &'a Connection,
     /// When the whole exchange must have ended.
@@ -240,9 +242,10 @@ impl Attempts<'_> {
 
     /// Sends the request with what is attached and waits for the head of an answer.
     async fn forward(&self, attached: Option<&Attached<'_>>, open: &mut OpenRecord) -> Result<Answered, Stop> {
+        let way = self.destination.way(self.named, attached.map(|attached| attached.token))?;
         let connect = self.connect_time();
-        let mut lease = self.pool.checkout(connect).await.map_err(|error| stop::checkout(&error))?;
-        let mut request = self.request(attached)?;
+        let mut lease = way.pool().checkout(connect).await.map_err(|error| stop::checkout(&error))?;
+        let mut request = self.request(attached, &way)?;
         let mut unsent = 0;
         let mut lost = false;
         loop {
@@ -254,14 +257,14 @@ impl Attempts<'_> {
                         return Err(Stop::with(Failure::UpstreamProtocol, "the upstream switched protocols unasked"));
                     }
                     if let Some(attached) = attached {
-                        attached.cell.note_nonce(&self.named.origin, answer.headers());
+                        attached.cell.note_nonce(way.origin(), answer.headers());
                     }
                     return Ok(Answered { answer: answer.map(UpstreamBody::new), lease, body: self.body.clone() });
                 }
                 // Nobody has seen it, nor its proof.
                 Err(SendError::Unsent(returned)) if unsent < UNSENT_RETRIES => {
                     unsent += 1;
-                    self.pool.stale();
+                    way.pool().stale();
                     request = *returned;
                 }
                 Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
@@ -272,20 +275,28 @@ impl Attempts<'_> {
                     }
                     tracing::debug!(%error, "a pooled connection was dead; sending again on a new one");
                     lost = true;
-                    self.pool.stale();
-                    request = self.request(attached)?;
+                    way.pool().stale();
+                    request = self.request(attached, &way)?;
                 }
                 Err(error) => return Err(stop::send(&error, self.connection)),
             }
-            lease = self.pool.open(self.connect_time()).await.map_err(|error| stop::checkout(&error))?;
+            lease = way.pool().open(self.connect_time()).await.map_err(|error| stop::checkout(&error))?;
         }
     }
 
     /// The next request to send. A proof serves one request only (RFC 9449 4.2), so each gets its own.
-    fn request(&self, attached: Option<&Attached<'_>>) -> Result<Request<AttemptBody>, Stop> {
+    fn request(&self, attached: Option<&Attached<'_>>, way: &Way<'_>) -> Result<Request<AttemptBody>, Stop> {
+        let mut request = self.authorized(attached, way.origin())?;
+        if let Some(host) = way.host(self.named) {
+            request.headers_mut().insert(HOST, host.clone());
+        }
+        Ok(request)
+    }
+
+    fn authorized(&self, attached: Option<&Attached<'_>>, origin: &str) -> Result<Request<AttemptBody>, Stop> {
         let Some(attached) = attached else { return Ok(self.prepared.request(None, self.body.attempt())) };
         let proof = match attached.cell.dpop() {
-            Some(_) => attached.proof(&self.prepared, &self.named.origin).transpose()?,
+            Some(_) => attached.proof(&self.prepared, origin).transpose()?,
             None => None,
         };
         let credential = Credential { header: self.named.injected(), value: attached.value.clone(), proof };

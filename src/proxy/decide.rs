@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
 use super::fields::Parties;
+use super::forward::{self, Asked, Covered};
 use super::limits;
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{self, Context, Prepared};
@@ -21,8 +22,9 @@ use crate::limit::{Limit, Place};
 use crate::name::Name;
 use crate::route::Route;
 use crate::server::{Address, Connection};
-use crate::target;
+use crate::target::{self, PathRules, UnsafeTarget};
 use crate::token::Principal;
+use crate::upstream::Endpoint;
 
 /// What was found out on the way; filled in order, and as far as it went when the exchange stops.
 #[derive(Debug, Default)]
@@ -37,6 +39,10 @@ pub(super) struct Found {
     pub(super) limit: Option<Limit>,
     /// What the exchange takes of its named credential's limits for as long as it lasts.
     pub(super) place: Option<Place>,
+    /// Scheme and authority that the caller asked its proxy for.
+    pub(super) asked: Option<String>,
+    /// The same, as it decides where the request goes.
+    proxied: Option<Asked>,
 }
 
 /// What the first step came to.
@@ -53,6 +59,10 @@ pub(super) enum Arrived {
 pub(super) enum Decision {
     /// Send this on.
     Forward(Prepared),
+    /// Send this on to the host that the caller named, with nothing of ours.
+    PassThrough(Box<(Prepared, Arc<NamedCredential>)>),
+    /// Open a tunnel to where the caller said.
+    Tunnel(Box<Endpoint>),
     /// Answer ourselves.
     Answer(Response<AnswerBody>),
 }
@@ -66,11 +76,13 @@ pub(super) fn arrive(
     connection: &Connection,
     found: &mut Found,
 ) -> Result<Arrived, Stop> {
-    if parts.method == Method::CONNECT {
-        return Err(not_here());
+    found.proxied = Asked::of(parts, connection)?;
+    let asked = found.proxied.as_ref();
+    if parts.method == Method::CONNECT && asked.is_none() {
+        return Err(forward::no_tunnel("this listener opens no tunnels"));
     }
-    adopt_authority(parts)?;
-    match judge(parts, plan, connection) {
+    adopt_authority(parts, asked)?;
+    match judge(parts, plan, connection, asked) {
         Verdict::Pass => {}
         Verdict::CrossOrigin(origin) => found.cors = Some(origin),
         Verdict::Preflight(fields) => return Ok(Arrived::Answer(Box::new(no_content(fields)))),
@@ -103,7 +115,18 @@ pub(super) fn decide(
     if parts.method == Method::OPTIONS && (parts.uri.path() == "*" || is_last_hop(&mut parts.headers)) {
         return Ok(Decision::Answer(no_content(HeaderMap::new())));
     }
-    let (named, prefix) = route(plan, &parts, found)?;
+    let (named, prefix) = match found.proxied.take() {
+        None => route(plan, &parts, found)?,
+        Some(asked) => match proxied(&asked, &parts, (plan, context), found)? {
+            Proxied::Routed(named, prefix) => (named, prefix),
+            Proxied::PassThrough(named) => {
+                let parties = Parties { named: &named, principal: None, callers: &[], has_secrets: true };
+                let prepared = prepare::prepare(parts, 0, parties, plan, context)?;
+                return Ok(Decision::PassThrough(Box::new((prepared, named))));
+            }
+            Proxied::Tunnel(endpoint) => return Ok(Decision::Tunnel(endpoint)),
+        },
+    };
     permit(&named, found)?;
     limits::enter(&named, &parts.headers, found)?;
     let principal = principal(&named, &found.callers);
@@ -116,12 +139,41 @@ pub(super) fn principal<'a>(named: &'a NamedCredential, callers: &[Name]) -> Opt
     named.external.as_ref().and_then(|external| external.principal(callers))
 }
 
-/// RFC 9112 3.2.2: the authority of an absolute-form target replaces `Host`.
-fn adopt_authority(parts: &mut Parts) -> Result<(), Stop> {
+/// What becomes of a request of a caller that uses us as its proxy.
+enum Proxied {
+    Routed(Arc<NamedCredential>, usize),
+    PassThrough(Arc<NamedCredential>),
+    Tunnel(Box<Endpoint>),
+}
+
+fn proxied(
+    asked: &Asked,
+    parts: &Parts,
+    (plan, context): (&Plan, &Context<'_>),
+    found: &mut Found,
+) -> Result<Proxied, Stop> {
+    found.asked = Some(asked.told(&parts.method));
+    if parts.method == Method::CONNECT {
+        return asked.tunnel().map(|endpoint| Proxied::Tunnel(Box::new(endpoint)));
+    }
+    refuse_trace(&parts.method)?;
+    match asked.covered(parts, plan, context.connection)? {
+        Covered::Named(named, prefix) => {
+            found.named = Some(Arc::clone(&named));
+            inspect(parts.uri.path(), named.settings.path)?;
+            if named.settings.enabled { Ok(Proxied::Routed(named, prefix)) } else { Err(Stop::new(Failure::Disabled)) }
+        }
+        Covered::PassThrough(named) => Ok(Proxied::PassThrough(named)),
+        Covered::Ourselves => route(plan, parts, found).map(|(named, prefix)| Proxied::Routed(named, prefix)),
+    }
+}
+
+/// RFC 9112 3.2.2: the authority of an absolute-form target replaces `Host`. Where we are no proxy it has to be ours.
+fn adopt_authority(parts: &mut Parts, asked: Option<&Asked>) -> Result<(), Stop> {
     let Some(authority) = parts.uri.authority() else {
         return Ok(());
     };
-    if parts.uri.scheme_str() != Some("http") {
+    if asked.is_none() && parts.uri.scheme_str() != Some("http") {
         return Err(Stop::new(Failure::Misdirected));
     }
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Stop::new(Failure::BadTarget))?;
@@ -132,10 +184,12 @@ fn adopt_authority(parts: &mut Parts) -> Result<(), Stop> {
 }
 
 /// Whether a web page is behind the request, and whether this authority is ours.
-fn judge(parts: &Parts, plan: &Plan, connection: &Connection) -> Verdict {
+fn judge(parts: &Parts, plan: &Plan, connection: &Connection, asked: Option<&Asked>) -> Verdict {
     let names_host = |authority: &str| plan.routes.names_host(authority);
     let listener = &connection.listener;
     let hosts = match listener.address {
+        // What a proxy is asked for is no name of its own. No page can make its browser ask in absolute-form.
+        Address::Tcp(_) | Address::Unix(_) if asked.is_some() => Hosts::Any,
         Address::Tcp(_) if listener.address.is_local() => Hosts::Loopback(&names_host),
         Address::Tcp(_) | Address::Unix(_) => Hosts::Any,
     };
@@ -179,21 +233,37 @@ fn is_last_hop(headers: &mut HeaderMap) -> bool {
 }
 
 fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCredential>, usize), Stop> {
-    if parts.method == Method::TRACE {
-        return Err(not_here());
-    }
+    refuse_trace(&parts.method)?;
     let path = parts.uri.path();
-    target::inspect(path).map_err(|error| Stop::with(Failure::BadTarget, error.to_string()))?;
+    let inspected = target::inspect(path).map_err(unsafe_target)?;
     let route = plan.routes.route(authority(parts), path, &parts.method);
     if let Route::Found { value, .. } | Route::MethodNotAllowed { value, .. } = &route {
         found.named = Some(Arc::clone(value));
     }
     match route {
         Route::Found { value, .. } if !value.settings.enabled => Err(Stop::new(Failure::Disabled)),
-        Route::Found { value, prefix } => Ok((Arc::clone(value), prefix)),
+        Route::Found { value, prefix } => {
+            value.settings.path.judge(path, inspected).map_err(unsafe_target)?;
+            Ok((Arc::clone(value), prefix))
+        }
         Route::MethodNotAllowed { allow, .. } => Err(Stop::not_allowed(allow.clone())),
-        Route::NotFound => Err(Stop::new(Failure::NoMatch)),
+        Route::NotFound => {
+            PathRules::default().judge(path, inspected).map_err(unsafe_target)?;
+            Err(Stop::new(Failure::NoMatch))
+        }
     }
+}
+
+fn refuse_trace(method: &Method) -> Result<(), Stop> {
+    if *method == Method::TRACE { Err(not_here()) } else { Ok(()) }
+}
+
+fn inspect(path: &str, rules: PathRules) -> Result<(), Stop> {
+    target::inspect(path).and_then(|inspected| rules.judge(path, inspected)).map_err(unsafe_target)
+}
+
+fn unsafe_target(error: UnsafeTarget) -> Stop {
+    Stop::with(Failure::BadTarget, error.to_string())
 }
 
 /// The named credential must admit one of the callers, and so must one of its principals.

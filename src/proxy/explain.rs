@@ -1,11 +1,13 @@
 //! What would become of a request, without sending anything: for `keybearer explain`.
 
+use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::decide::{self, Arrived, Decision, Found};
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{Context, DPOP, Prepared};
+use super::settings::HostHeader;
 use crate::answer::Failure;
 use crate::header::Pseudonym;
 use crate::name::Name;
@@ -78,6 +80,10 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
         (Ok(Decision::Forward(prepared)), Some(named)) => {
             Ok(outgoing(prepared, named, decide::principal(named, &found.callers)))
         }
+        (Ok(Decision::PassThrough(pass)), _) => Ok(outgoing(pass.0, &pass.1, None)),
+        (Ok(Decision::Tunnel(_)), _) => {
+            Err(Refused { failure: None, detail: Some("a tunnel is opened, and nothing in it is read".to_owned()) })
+        }
         (Ok(_), _) => Err(Refused { failure: None, detail: None }),
         (Err(stop), _) => Err(Refused { failure: Some(stop.failure), detail: stop.detail.text }),
     };
@@ -113,10 +119,14 @@ fn outgoing(prepared: Prepared, named: &NamedCredential, principal: Option<&Prin
         }
     }
     let endpoint = &named.settings.endpoint;
-    Outgoing {
-        origin: format!("{}://{}", endpoint.scheme(), endpoint.authority),
-        method: prepared.method,
-        target: prepared.target.to_string(),
-        headers,
-    }
+    let origin = match &named.settings.from_token {
+        Some(from) => {
+            if named.settings.host_header == HostHeader::Upstream {
+                headers.insert(HOST, HeaderValue::from_static("(from the token endpoint's answer)"));
+            }
+            format!("the upstream at {} of the token endpoint's answer", from.pointer)
+        }
+        None => format!("{}://{}", endpoint.scheme(), endpoint.authority),
+    };
+    Outgoing { origin, method: prepared.method, target: prepared.target.to_string(), headers }
 }

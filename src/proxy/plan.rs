@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 
+use super::destination::Led;
+use super::forward::Forward;
 use super::limits::Usage;
 use super::refusal::Refusal;
 use super::settings::{HeaderValueSource, HostHeader, NamedCredential as Settings};
@@ -22,6 +25,8 @@ use crate::upstream::{Endpoint, Key};
 pub struct Plan {
     /// Which named credential.
     pub routes: Router<Arc<NamedCredential>>,
+    /// Which named credential, for callers that use us as their proxy; none: no listener takes any.
+    pub(super) forward: Option<Forward>,
     /// Who is calling.
     pub callers: Callers,
     /// What is left of the rates of those callers that have one.
@@ -49,6 +54,11 @@ pub struct NamedCredential {
     pub origin: String,
     /// The `Host` to send, where it is not the caller's.
     pub host: HeaderValue,
+    /// The upstream that the token endpoint's answer led to last, where that decides.
+    pub(super) led: ArcSwapOption<Led>,
+    /// Whether it is none of the configuration: it stands for a host that a caller named, and what the caller sends
+    /// to prove itself there is its own.
+    pub(super) passes_through: bool,
     /// Whether its upstream refuses fresh tokens.
     pub refusal: Refusal,
     /// The id of the token that its upstream accepted last; ids begin at 1.
@@ -67,7 +77,7 @@ impl Plan {
     pub fn new(named: impl IntoIterator<Item = NamedCredential>, callers: Callers) -> Result<Self, Conflict> {
         let entries: Vec<(Match, Arc<NamedCredential>)> =
             named.into_iter().map(|named| (named.settings.matching.clone(), Arc::new(named))).collect();
-        Ok(Self { routes: Router::build(entries)?, callers, caller_rates: HashMap::new() })
+        Ok(Self { routes: Router::build(entries)?, forward: None, callers, caller_rates: HashMap::new() })
     }
 
     /// The same, with these rates of callers.
@@ -75,6 +85,15 @@ impl Plan {
     pub fn with_caller_rates(mut self, rates: &[(Name, Rate)]) -> Self {
         self.caller_rates = rates.iter().map(|(caller, rate)| (caller.clone(), Bucket::new(*rate))).collect();
         self
+    }
+
+    /// For listeners whose callers may use us as their proxy, too. `unmatched` counts what no named credential covers.
+    ///
+    /// # Errors
+    /// When two named credentials match the same requests of such callers.
+    pub fn with_forward_proxy(self, unmatched: NamedCredentialMetrics) -> Result<Self, Conflict> {
+        let forward = Forward::new(self.routes.values(), unmatched)?;
+        Ok(Self { forward: Some(forward), ..self })
     }
 }
 
@@ -97,6 +116,8 @@ impl NamedCredential {
             key: settings.endpoint.key(),
             origin: origin(&settings.endpoint),
             host,
+            led: ArcSwapOption::empty(),
+            passes_through: false,
             external,
             set: fields.iter().map(|(name, _)| name.clone()).collect(),
             fields,
@@ -108,6 +129,14 @@ impl NamedCredential {
             metrics,
             settings,
         }
+    }
+
+    /// What stands in the place of one for an exchange with `endpoint`, which a caller of `listener` named: it adds
+    /// nothing, and of the caller's fields nothing is taken that was meant for the host.
+    #[must_use]
+    pub(super) fn passing_through(listener: &Name, endpoint: Endpoint, metrics: NamedCredentialMetrics) -> Self {
+        let settings = Settings::passing_through(listener.clone(), endpoint);
+        Self { passes_through: true, ..Self::new(settings, None, metrics) }
     }
 
     /// Notes that the upstream accepted a token. Written only on a change: workers share the line it stands in.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::header::{EXPECT, HOST};
+use http::header::{AUTHORIZATION, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -78,7 +78,9 @@ pub(super) fn prepare(
     }
     header::strip_hop_by_hop(headers)
         .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
+    let own = if named.passes_through { own_credentials(headers, credentials.api_key)? } else { Vec::new() };
     header::strip_caller_credentials(headers, credentials);
+    headers.extend(own);
     header::strip_forwarded(headers);
     // A field may be there for a formula only, and be removed after it was read.
     let mut computed = fields::compute(parties, &parts.method, parts.uri.path_and_query(), headers)?;
@@ -98,6 +100,21 @@ pub(super) fn prepare(
     }
     let cell = computed.cell;
     Ok(Prepared { method: parts.method, target: origin_form(outgoing), headers: parts.headers, cell })
+}
+
+/// What a caller sends to prove itself to a host that it named itself: that is between the two of them. What proves it
+/// to us is not.
+fn own_credentials(headers: &HeaderMap, ours: &[HeaderName]) -> Result<Vec<(HeaderName, HeaderValue)>, Stop> {
+    let mut own = Vec::new();
+    for name in [AUTHORIZATION, DPOP].into_iter().filter(|name| !ours.contains(name)) {
+        let mut values = headers.get_all(&name).iter();
+        let (value, another) = (values.next().cloned(), values.next());
+        if another.is_some() {
+            return Err(Stop::with(Failure::BadRequest, format!("more than one {name}")));
+        }
+        own.extend(value.map(|value| (name, value)));
+    }
+    Ok(own)
 }
 
 fn credentials<'a>(named: &'a NamedCredential, plan: &'a Plan) -> CredentialFields<'a> {

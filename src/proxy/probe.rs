@@ -58,7 +58,9 @@ pub fn probe(
     let request = Request::builder().method(method.clone()).uri(asked.as_str());
     let request = request.header(ACCEPT, "*/*").header(USER_AGENT, concat!("keybearer/", env!("CARGO_PKG_VERSION")));
     let parts = request.body(()).map_err(|_| "the path cannot be sent")?.into_parts().0;
-    target::inspect(parts.uri.path()).map_err(|error| error.to_string())?;
+    let path = parts.uri.path();
+    let judged = target::inspect(path).and_then(|inspected| named.settings.path.judge(path, inspected));
+    judged.map_err(|error| error.to_string())?;
     let pseudonym = Pseudonym::default();
     let context = Context { connection, pseudonym: &pseudonym, id: "doctor", has_secrets: true };
     let parties = Parties { named: &named, principal, callers, has_secrets: true };

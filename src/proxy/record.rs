@@ -74,6 +74,9 @@ impl OpenRecord {
         self.place = found.place.take();
         self.record.caller = found.callers.first().cloned();
         self.named.clone_from(&found.named);
+        if let Some(asked) = &found.asked {
+            self.record.path.insert_str(0, asked);
+        }
         if let Some(named) = &found.named {
             self.record.named_credential = Some(named.settings.name.clone());
             self.record.external_credential = named.external.as_ref().map(|external| external.name().clone());

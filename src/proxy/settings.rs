@@ -8,6 +8,7 @@ pub use crate::header::Forwarded;
 use crate::limit::Rate;
 use crate::name::Name;
 use crate::route::Match;
+use crate::target::{HostRule, PathRules};
 pub use crate::token::{HeaderValueSource, Replay};
 use crate::upstream::Endpoint;
 
@@ -24,10 +25,14 @@ pub struct NamedCredential {
     pub matching: Match,
     /// The callers that may use it; none: everyone the listener admits.
     pub callers: Option<Vec<Name>>,
-    /// The upstream.
+    /// The upstream; with `from_token` all of it but the authority, which then is [`FromToken::AUTHORITY`].
     pub endpoint: Endpoint,
+    /// Where scheme and authority are found, if not in the configuration.
+    pub from_token: Option<FromToken>,
     /// The path of `url` without its trailing slash; empty for `/`.
     pub base_path: String,
+    /// What a path may hold.
+    pub path: PathRules,
     /// What `Host` the upstream sees.
     pub host_header: HostHeader,
     /// The name of the external credential; none forwards without a credential.
@@ -52,6 +57,60 @@ pub struct NamedCredential {
     pub limits: CredentialLimits,
 }
 
+impl NamedCredential {
+    /// Forwards to `endpoint` without anything of ours.
+    #[must_use]
+    pub fn passing_through(name: Name, endpoint: Endpoint) -> Self {
+        Self {
+            name,
+            label: None,
+            enabled: true,
+            matching: Match { host: None, path: "/".to_owned(), methods: None },
+            callers: None,
+            endpoint,
+            from_token: None,
+            base_path: String::new(),
+            path: PathRules::default(),
+            host_header: HostHeader::Upstream,
+            external_credential: None,
+            generate_authorization_header: false,
+            headers: Vec::new(),
+            remove_headers: Vec::new(),
+            keep_cookies: true,
+            forwarded: Forwarded::None,
+            replay: Replay::Never,
+            replay_limit: 0,
+            timeouts: Timeouts::default(),
+            limits: CredentialLimits::default(),
+        }
+    }
+
+    /// The URL, as people are told it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.from_token {
+            Some(from) => format!("({} of the token endpoint's answer){}", from.pointer, self.base_path),
+            None => format!("{}://{}{}", self.endpoint.scheme(), self.endpoint.authority, self.base_path),
+        }
+    }
+}
+
+/// `url = { from_token = "/instance_url", … }`: the token endpoint's answer says where the upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromToken {
+    /// JSON pointer into the answer (RFC 6901).
+    pub pointer: String,
+    /// The hosts that may stand there; never empty. A port that is not listed is 443.
+    pub allow: Vec<HostRule>,
+    /// Whether it may be plain HTTP to this machine.
+    pub dangerous_plain_http: bool,
+}
+
+impl FromToken {
+    /// Stands in the place of an authority that is not known yet. It never resolves (RFC 6761 6.4).
+    pub const AUTHORITY: &str = "from-token.invalid";
+}
+
 /// `host_header`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostHeader {
@@ -61,6 +120,13 @@ pub enum HostHeader {
     Caller,
     /// This text.
     Text(HeaderValue),
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { connect: Duration::from_secs(5), first_byte: minute, idle: minute, total: None }
+    }
 }
 
 /// `timeouts`

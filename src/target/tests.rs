@@ -2,11 +2,22 @@
 
 use proptest::prelude::*;
 
+use super::Allowance::{Pass, Refuse};
 use super::UnsafeTarget::{
-    self, Backslash, ControlByte, DotSegment, EncodedSlash, Fragment, LeadingDoubleSlash, MalformedEscape, NotAbsolute,
-    Overlong, Unrepresentable,
+    self, Backslash, ControlByte, DotSegment, DoubleSlash, EncodedSlash, Fragment, LeadingDoubleSlash, MalformedEscape,
+    NotAbsolute, Overlong, Semicolon, Unrepresentable,
 };
-use super::{decode, inspect, outgoing};
+use super::{PathRules, decode, outgoing};
+
+/// The judgement of a named credential with these rules.
+fn judge(path: &str, rules: PathRules) -> Result<(), UnsafeTarget> {
+    rules.judge(path, super::inspect(path)?)
+}
+
+/// The judgement of a named credential that says nothing about its paths.
+fn inspect(path: &str) -> Result<(), UnsafeTarget> {
+    judge(path, PathRules::default())
+}
 
 #[test]
 fn ordinary_paths_pass_as_they_are() {
@@ -65,9 +76,14 @@ fn a_path_that_could_mean_something_else_to_a_server_is_refused() {
                 "/..%25%33%62x",
                 "/%25%32%65",
                 "//..//",
+                "/%2e%2e%2f",
+                "/a%2f..%2fb",
+                "/a/..%2f",
+                "/..%252f",
+                "/%2f..;x%2fb",
             ],
         ),
-        (EncodedSlash, &["/a%2fb", "/a%2Fb", "/a%252fb", "/%2e%2e%2f", "/a%25%32%46b", "/%2525252fb"]),
+        (EncodedSlash, &["/a%2fb", "/a%2Fb", "/a%252fb", "/a%25%32%46b", "/%2525252fb"]),
         (Backslash, &["/a\\b", "/..\\b", "/a%5cb", "/a%5Cb", "/a%255cb"]),
         (
             ControlByte,
@@ -239,4 +255,141 @@ fn a_deeply_nested_escape_costs_no_more_than_its_length() {
     let nested = format!("/%{}41", "25".repeat(500_000));
     assert_eq!(inspect(&nested), Ok(()));
     assert_eq!(inspect(&format!("/%{}2f", "25".repeat(500_000))), Err(EncodedSlash));
+}
+
+const ALL: PathRules = PathRules { encoded_slash: Pass, semicolon: Pass, double_slash: Pass };
+const NONE: PathRules = PathRules { encoded_slash: Refuse, semicolon: Refuse, double_slash: Refuse };
+
+#[test]
+fn encoded_slashes_pass_where_the_named_credential_says_so() {
+    for path in [
+        "/projects/group%2Fproject",
+        "/projects/group%2fproject/merge_requests",
+        "/projects/a%2Fb%2Fc",
+        "/a%252Fb",
+        "/a%2F%2Fb",
+        "/a%2F",
+        "/a%2F.b",
+        "/a%2F...",
+        "/a%2Fb..%2Fc",
+    ] {
+        assert_eq!(judge(path, ALL), Ok(()), "{path}");
+        assert_eq!(judge(path, PathRules::default()), Err(EncodedSlash), "{path}");
+    }
+}
+
+/// C26: what a named credential may let through never lets a dot segment through, in whatever clothes.
+#[test]
+fn no_rule_lets_a_dot_segment_a_backslash_or_a_control_byte_through() {
+    for (why, paths) in [
+        (
+            DotSegment,
+            &[
+                "/a%2F..%2Fb",
+                "/%2e%2e%2f",
+                "/%2F..%2F",
+                "/a%2f%2e%2e/b",
+                "/..%2f",
+                "/a/..%2Fb",
+                "/a%2F../b",
+                "/a%2F.",
+                "/.%2Fa",
+                "/a%252F..%252Fb",
+                "/a%252F%252e%252e",
+                "/a%2F..;x",
+                "/a%2F..%3bx%2Fb",
+                "/..;a%2Fb",
+                "/a%2f%252e%252e%252f",
+                "/a//..",
+                "/..//",
+            ][..],
+        ),
+        (Backslash, &["/a%2F..%5Cb", "/a\\b", "/a%5cb", "/a%255cb"][..]),
+        (ControlByte, &["/a%2F%00", "/a%2500", "/a%0a"][..]),
+        (Overlong, &["/a%2F%c0%ae%c0%ae%2F", "/%c0%af", "/%e0%80%af"][..]),
+    ] {
+        for path in paths {
+            assert_eq!(judge(path, ALL), Err(why), "{path}");
+        }
+    }
+}
+
+#[test]
+fn semicolons_and_double_slashes_are_refused_where_the_named_credential_says_so() {
+    for (path, expected) in [
+        ("/Products(1)/Name", Ok(())),
+        ("/Products(1);v=2", Err(Semicolon)),
+        ("/a%3bb", Err(Semicolon)),
+        ("/a%253Bb", Err(Semicolon)),
+        ("/bucket//key", Err(DoubleSlash)),
+        ("//", Err(DoubleSlash)),
+        ("/a/", Ok(())),
+    ] {
+        assert_eq!(judge(path, NONE), expected, "{path}");
+        assert_eq!(judge(path, PathRules::default()), Ok(()), "{path}");
+    }
+    let rules = PathRules { encoded_slash: Pass, ..NONE };
+    assert_eq!(judge("/a/%2Fb", rules), Err(DoubleSlash));
+    assert_eq!(judge("/a%2F%2Fb", rules), Err(DoubleSlash));
+    assert_eq!(judge("/a%2Fb", rules), Ok(()));
+}
+
+#[test]
+fn no_outgoing_target_reads_as_an_authority_after_decoding() {
+    for rest in ["/%2Fevil.example", "/%2f%2fevil", "/%252Fevil"] {
+        assert_eq!(judge(rest, ALL), Ok(()), "{rest}");
+        assert_eq!(outgoing("", rest, 0, None), Err(LeadingDoubleSlash), "{rest}");
+        assert!(outgoing("/v1", rest, 0, None).is_ok(), "{rest}");
+    }
+    assert!(outgoing("", "/%41/x", 0, None).is_ok());
+}
+
+/// How a server may read what it has decoded: with parameters or without, with empty segments or without. The
+/// segments that are left when dot segments have been resolved (RFC 3986 5.2.4).
+fn read(level: &[u8], without_parameters: bool, without_empty: bool) -> Vec<Vec<u8>> {
+    let mut resolved: Vec<Vec<u8>> = Vec::new();
+    for segment in level.split(|byte| matches!(byte, b'/' | b'\\')).skip(1) {
+        let plain = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        let segment = if without_parameters { plain } else { segment };
+        match segment {
+            b"." => {}
+            b".." => drop(resolved.pop()),
+            b"" if without_empty => {}
+            _ => resolved.push(segment.to_vec()),
+        }
+    }
+    resolved
+}
+
+proptest! {
+    /// C26: whatever a named credential lets through, at no level of decoding and by no reading does the path leave
+    /// the prefix that it was matched with.
+    #[test]
+    fn no_accepted_path_leaves_its_prefix_however_it_is_read(
+        rest in "(%2[fF]|%252[fF]|%2[eE]|%252e|%3[bB]|%253b|%5c|%25|[./;ae2\\\\%]|\\.\\.){0,20}",
+    ) {
+        let path = format!("/p/q/{rest}");
+        if judge(&path, ALL).is_ok() {
+            let mut level = path.as_bytes().to_vec();
+            loop {
+                for reading in 0..4 {
+                    let segments = read(&level, reading & 1 == 1, reading & 2 == 2);
+                    prop_assert!(segments.starts_with(&[b"p".to_vec(), b"q".to_vec()]), "{} {:?}", path, segments);
+                }
+                let next = decode_once(&level);
+                if next == level {
+                    break;
+                }
+                level = next;
+            }
+        }
+    }
+
+    #[test]
+    fn stricter_rules_let_through_no_more(path in "/(%2f|%2e|%3b|[.;/a25]){0,16}") {
+        if judge(&path, NONE).is_ok() {
+            prop_assert_eq!(judge(&path, ALL), Ok(()));
+            prop_assert_eq!(inspect(&path), Ok(()));
+        }
+    }
 }

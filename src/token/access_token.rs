@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lifetime::Lines;
+use super::members::Members;
+use super::minted::Minted;
 use crate::secret::Secret;
 
 /// A live access token. Two tokens with one id have one value.
@@ -19,6 +21,8 @@ pub struct Token {
     unusable: Instant,
     /// Milliseconds after `started` at which a renewal ahead is due, or one of the two values below.
     ahead: AtomicU64,
+    /// What the endpoint said beside it.
+    members: Members,
 }
 
 /// No renewal ahead for this token.
@@ -28,13 +32,8 @@ const ASKED: u64 = u64::MAX;
 
 impl Token {
     /// A token with an id of its own, unless it is the value of `predecessor` again.
-    pub(super) fn new(
-        value: Secret,
-        started: Instant,
-        span: Duration,
-        lines: Lines,
-        predecessor: Option<&Self>,
-    ) -> Self {
+    pub(super) fn new(minted: &Minted, started: Instant, lines: Lines, predecessor: Option<&Self>) -> Self {
+        let value = minted.value().clone();
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = match predecessor {
             Some(predecessor) if predecessor.value.expose() == value.expose() => predecessor.id,
@@ -44,9 +43,10 @@ impl Token {
             id,
             value,
             started,
-            end: started + span,
+            end: started + minted.lifetime().span,
             unusable: started + lines.unusable,
             ahead: AtomicU64::new(lines.renew_ahead.map_or(NEVER, milliseconds)),
+            members: minted.members().clone(),
         }
     }
 
@@ -60,6 +60,12 @@ impl Token {
     #[must_use]
     pub fn seconds_left(&self) -> u64 {
         self.end.saturating_duration_since(Instant::now()).as_secs()
+    }
+
+    /// What the endpoint said beside it, where a named credential asks for that.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
     pub(super) fn value(&self) -> &Secret {
@@ -110,15 +116,16 @@ impl fmt::Debug for Token {
 
 #[cfg(test)]
 mod tests {
-    use super::Token;
-    use crate::secret::Secret;
+    use super::{Minted, Token};
     use crate::token::lifetime::Lines;
     use std::time::Duration;
     use tokio::time::Instant;
 
     fn token(value: &str, renew_ahead: Option<u64>, predecessor: Option<&Token>) -> Token {
         let lines = Lines { renew_ahead: renew_ahead.map(Duration::from_secs), unusable: Duration::from_secs(90) };
-        Token::new(Secret::new(value.to_owned()), Instant::now(), Duration::from_secs(100), lines, predecessor)
+        let mut minted = Minted::sample(value, None, None);
+        minted.lifetime.span = Duration::from_secs(100);
+        Token::new(&minted, Instant::now(), lines, predecessor)
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::ResponseRules;
 use super::backoff::Pace;
 use super::failure::{Concerns, MintError, MintFailureKind};
 use super::lifetime;
+use super::members::Members;
 use crate::secret::Secret;
 
 mod complaint;
@@ -51,6 +52,8 @@ pub(super) struct Answer {
     pub(super) scope: Option<String>,
     /// What stands beside the token as `refresh_token`. Of use to the flow of that name alone.
     pub(super) refresh_token: Option<Secret>,
+    /// What named credentials ask for beside the token.
+    pub(super) members: Members,
 }
 
 /// What kind of body it is.
@@ -145,7 +148,19 @@ fn token(document: &Node, rules: &ResponseRules, censor: &Censor<'_>) -> Result<
         expires_in: lifetime::read(expires_in, rules.expires_unit, SystemTime::now()),
         scope: Some(scope).filter(|text| !text.trim().is_empty()),
         refresh_token,
+        members: members(document, &rules.members),
     })
+}
+
+/// A text that is there more than once is none: who reads it could mean another one than the server.
+fn members(document: &Node, pointers: &[String]) -> Members {
+    let mut members = Members::default();
+    for pointer in pointers {
+        if let Some(text) = document.text_at(pointer) {
+            members.keep(pointer, text);
+        }
+    }
+    members
 }
 
 /// What stands beside the place of the token.

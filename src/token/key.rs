@@ -277,6 +277,8 @@ impl Fields {
         });
         self.list(response.error.iter().map(String::as_str));
         self.list(response.accept_token_types.iter().map(String::as_str));
+        // A token that was minted without them is of no use to whoever asks for them.
+        self.list(response.members.iter().map(String::as_str));
     }
 
     /// What formulas of claims see of a principal beside what always counts.

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::lifetime::Lifetime;
+use super::members::Members;
 use crate::secret::Secret;
 
 /// A token as it came from the endpoint, judged and bounded.
@@ -13,6 +14,7 @@ pub struct Minted {
     pub(super) scope: Option<String>,
     pub(super) asked_scope: Option<String>,
     pub(super) lifetime: Lifetime,
+    pub(super) members: Members,
 }
 
 impl Minted {
@@ -38,6 +40,12 @@ impl Minted {
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
         self.lifetime
+    }
+
+    /// What the endpoint said beside it, where a named credential asks for that.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
     /// What was asked for and not granted. Empty where the endpoint named no scope: then it is what was asked for
@@ -71,6 +79,7 @@ impl Minted {
                 span: std::time::Duration::from_secs(3600),
                 origin: super::lifetime::Origin::Endpoint,
             },
+            members: Members::default(),
         }
     }
 

@@ -103,7 +103,7 @@ impl Minter {
         };
         let mut same = false;
         let token = self.shared.install(|predecessor| {
-            let token = Token::new(minted.value().clone(), started, lifetime.span, lines, predecessor);
+            let token = Token::new(minted, started, lines, predecessor);
             same = predecessor.is_some_and(|predecessor| predecessor.id() == token.id());
             token
         });

@@ -15,6 +15,7 @@ use super::assertion::{About, Assertion, Purpose};
 use super::backoff::Pace;
 use super::failure::{MintError, MintFailureKind};
 use super::lifetime::{Lifetime, Origin};
+use super::members::Members;
 use super::minted::Minted;
 use super::source::{Kind, Mint, Source};
 use super::{Flow, PrincipalSettings, Settings};
@@ -123,7 +124,7 @@ fn fixed(principal: &PrincipalSettings) -> Result<Secret, &'static str> {
 }
 
 fn minted(value: Secret, lifetime: Lifetime) -> Minted {
-    Minted { value, token_type: None, scope: None, asked_scope: None, lifetime }
+    Minted { value, token_type: None, scope: None, asked_scope: None, lifetime, members: Members::default() }
 }
 
 fn misconfigured(problem: &str) -> MintError {

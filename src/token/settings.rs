@@ -242,6 +242,9 @@ pub struct ResponseRules {
     pub error: Vec<String>,
     /// Accepted `token_type` values, lower case; empty, null and absent are in the list as `""`.
     pub accept_token_types: Vec<String>,
+    /// JSON pointers to texts that are kept beside the token, at most [`super::MOST_MEMBERS`]: named credentials find
+    /// their upstream there.
+    pub members: Vec<String>,
 }
 
 impl Default for ResponseRules {
@@ -257,6 +260,7 @@ impl Default for ResponseRules {
             accept_token_types: ["bearer", "bearertoken", "application access token", "n_a", ""]
                 .map(str::to_owned)
                 .to_vec(),
+            members: Vec::new(),
         }
     }
 }

@@ -38,10 +38,15 @@ impl Default for PoolLimits {
     }
 }
 
+/// Most pools of upstreams that others name. They are made at the pace of foreign texts, so they cannot all be kept.
+const MOST_FOREIGN: usize = 256;
+
 /// All pools of a worker.
 #[derive(Debug)]
 pub struct Pools<B> {
     pools: Mutex<HashMap<Key, Arc<Pool<B>>>>,
+    /// Of upstreams that are not written in the configuration.
+    foreign: Mutex<HashMap<Key, Arc<Pool<B>>>>,
     limits: PoolLimits,
     metrics: Metrics,
 }
@@ -81,7 +86,7 @@ where
     /// No pools yet.
     #[must_use]
     pub fn new(limits: PoolLimits, metrics: Metrics) -> Self {
-        Self { pools: Mutex::new(HashMap::new()), limits, metrics }
+        Self { pools: Mutex::default(), foreign: Mutex::default(), limits, metrics }
     }
 
     /// The pool of `key`, made on first use.
@@ -90,15 +95,39 @@ where
         if let Some(pool) = pools.get(key) {
             return Arc::clone(pool);
         }
-        let pool = Arc::new(Pool {
-            endpoint: endpoint.clone(),
-            limits: self.limits,
-            idle: Mutex::new(Vec::new()),
-            sweeping: AtomicBool::new(false),
-            metrics: self.metrics.upstream(endpoint.authority.as_str()),
-        });
+        let pool = self.make(endpoint, self.limits, endpoint.authority.as_str());
         pools.insert(*key, Arc::clone(&pool));
         pool
+    }
+
+    /// The pool of an upstream that a caller or a token endpoint names. It is counted under `label` with all of its
+    /// kind, and goes when nothing of it is in use or idle and others need its place. Where none goes, the connection
+    /// serves one exchange.
+    pub fn foreign(&self, key: &Key, endpoint: &Endpoint, label: &str) -> Arc<Pool<B>> {
+        let mut pools = self.foreign.lock();
+        if let Some(pool) = pools.get(key) {
+            return Arc::clone(pool);
+        }
+        if pools.len() >= MOST_FOREIGN {
+            // Leases and the task that looks after idle connections hold it too.
+            pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        }
+        if pools.len() >= MOST_FOREIGN {
+            return self.make(endpoint, PoolLimits { idle_connections: 0, ..self.limits }, label);
+        }
+        let pool = self.make(endpoint, self.limits, label);
+        pools.insert(*key, Arc::clone(&pool));
+        pool
+    }
+
+    fn make(&self, endpoint: &Endpoint, limits: PoolLimits, label: &str) -> Arc<Pool<B>> {
+        Arc::new(Pool {
+            endpoint: endpoint.clone(),
+            limits,
+            idle: Mutex::new(Vec::new()),
+            sweeping: AtomicBool::new(false),
+            metrics: self.metrics.upstream(label),
+        })
     }
 }
 
@@ -206,5 +235,33 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Empty;
+
+    use super::{MOST_FOREIGN, PoolLimits, Pools};
+    use crate::metrics::Metrics;
+    use crate::upstream::Endpoint;
+
+    #[test]
+    fn pools_of_foreign_upstreams_are_bounded_in_number() {
+        let pools: Pools<Empty<Bytes>> = Pools::new(PoolLimits::default(), Metrics::default());
+        let endpoint = |number: usize| Endpoint::new(None, format!("host-{number}.example").parse().unwrap());
+        let pool = |number: usize| pools.foreign(&endpoint(number).key(), &endpoint(number), "passthrough");
+        let busy: Vec<_> = (0..MOST_FOREIGN).map(pool).collect();
+        assert!(std::sync::Arc::ptr_eq(&busy[7], &pool(7)));
+        let extra = pool(MOST_FOREIGN);
+        assert_eq!((pools.foreign.lock().len(), extra.limits.idle_connections), (MOST_FOREIGN, 0), "all are in use");
+        drop(busy);
+        for number in 0..4 * MOST_FOREIGN {
+            pool(number);
+            assert!(pools.foreign.lock().len() <= MOST_FOREIGN);
+        }
+        assert_eq!(pool(5000).limits.idle_connections, PoolLimits::default().idle_connections);
+        assert!(pools.pools.lock().is_empty());
     }
 }

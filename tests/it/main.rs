@@ -60,6 +60,15 @@ mod hygiene;
 /// Where a request may lead: the target as it came, and never outside the prefix.
 mod targets;
 
+/// Callers that have keybearer as their proxy.
+mod forward_proxy;
+
+/// Tunnels that callers ask their proxy for.
+mod tunnels;
+
+/// Upstreams that the token endpoint names.
+mod from_token;
+
 /// Upstreams that answer oddly, or not at all.
 mod upstreams;
 

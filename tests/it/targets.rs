@@ -1,9 +1,11 @@
 //! Where a request may lead: the target as it came on the wire, and never outside the prefix of its named credential.
 
 use crate::support::http::request;
+use crate::support::recorder::Reply;
+use crate::support::scripted::answer;
 use crate::support::stage::{Stage, named};
 
-// RFC 9110 7.7: path and query are not changed but by the route's own rule.
+/// B38: path and query are not changed but by the route's own rule.
 #[tokio::test]
 async fn path_and_query_arrive_byte_for_byte() {
     let stage = Stage::start(&named("orders", "/v1", "")).await;
@@ -34,7 +36,7 @@ async fn path_and_query_arrive_byte_for_byte() {
     assert_eq!(seen.target(), longest.replace("/orders", "/v1"));
 }
 
-// RFC 3986 6.2.2.3, however often a server behind us decodes: the credential stays within its prefix.
+/// C26: however often a server behind us decodes (RFC 3986 6.2.2.3), the credential stays within its prefix.
 #[tokio::test]
 async fn no_target_leaves_the_prefix() {
     let stage = Stage::start(&named("orders", "/v1", "")).await;
@@ -106,7 +108,7 @@ async fn no_target_leaves_the_prefix() {
     stage.assert_untouched();
 }
 
-// A target that begins with two slashes reads as an authority.
+/// C26: a target that begins with two slashes reads as an authority.
 #[tokio::test]
 async fn no_outgoing_target_begins_with_two_slashes() {
     let stage = Stage::orders().await;
@@ -144,7 +146,7 @@ async fn trace_connect_and_an_asterisk_are_answered_here() {
     assert_eq!(seen.line(), "OPTIONS /x HTTP/1.1");
 }
 
-// RFC 9112 3.2.2: accepted, and its authority counts, not the Host field's.
+/// B8: accepted, and its authority counts, not the Host field's.
 #[tokio::test]
 async fn an_absolute_target_is_taken_when_its_authority_is_ours() {
     let stage = Stage::start(&named("orders", "/v1", "host_header = \"caller\"")).await;
@@ -174,7 +176,7 @@ async fn an_absolute_target_is_taken_when_its_authority_is_ours() {
     assert_eq!((seen.target(), seen.fields("host")), ("/v1/x?y", vec!["LOCALHOST:81"]));
 }
 
-// Only listener, host and path decide.
+/// C27: only listener, host and path decide.
 #[tokio::test]
 async fn no_field_reroutes_a_request() {
     let config =
@@ -184,9 +186,87 @@ async fn no_field_reroutes_a_request() {
         ("X-Original-URL", "/admin"),
         ("X-Rewrite-URL", "/admin"),
         ("X-Forwarded-Host", "admin.internal"),
+        ("X-Forwarded-Prefix", "/admin"),
+        ("X-Forwarded-Uri", "/admin"),
+        ("Forwarded", "host=admin.internal"),
         ("X-Host", "admin.internal"),
         ("X-HTTP-Method-Override", "TRACE"),
     ];
     let (_, seen) = stage.pass(request("GET", "/orders/x?host=admin.internal", &fields, b"")).await;
     assert_eq!(seen.line(), "GET /v1/x?host=admin.internal HTTP/1.1");
+}
+
+/// C26: what an API needs passes byte for byte, and what could leave the prefix does not pass with it.
+#[tokio::test]
+async fn a_named_credential_lets_through_what_its_api_needs() {
+    let gitlab = named("gitlab", "/api/v4", "path = { encoded_slash = \"pass\" }");
+    let odata = named("odata", "/odata", "path = { double_slash = \"refuse\" }");
+    let s3 = named("s3", "", "path = { semicolon = \"refuse\" }");
+    let strict = named("strict", "/v1", "path = { semicolon = \"refuse\", double_slash = \"refuse\" }");
+    let stage = Stage::start(&(gitlab + &odata + &s3 + &strict)).await;
+    for (target, expected) in [
+        ("/gitlab/projects/group%2Fproject", "/api/v4/projects/group%2Fproject"),
+        (
+            "/gitlab/projects/a%2fb%2Fc/repository/files/src%2Fmain.rs?ref=x%2F..%2Fy",
+            "/api/v4/projects/a%2fb%2Fc/repository/files/src%2Fmain.rs?ref=x%2F..%2Fy",
+        ),
+        ("/gitlab/x%2F.gitignore", "/api/v4/x%2F.gitignore"),
+        ("/gitlab/x%252Fy", "/api/v4/x%252Fy"),
+        ("/odata/Products(1);v=2/Name", "/odata/Products(1);v=2/Name"),
+        ("/s3/bucket//key//", "/bucket//key//"),
+        ("/strict/a/b", "/v1/a/b"),
+    ] {
+        let (_, seen) = stage.pass(request("GET", target, &[], b"")).await;
+        assert_eq!(seen.target(), expected, "{target}");
+    }
+    let (tokens, requests) = (stage.issuer.token_requests(), stage.upstream.requests().len());
+    for target in [
+        "/gitlab/..%2Fx",
+        "/gitlab/%2e%2e%2fx",
+        "/gitlab/a%2F..%2Fb",
+        "/gitlab/a%2F..",
+        "/gitlab/%2F..%2F..%2Fx",
+        "/gitlab/a%2F%2e%2e/b",
+        "/gitlab/a%252F..%252Fb",
+        "/gitlab/a%2F%252e%252e%2Fb",
+        "/gitlab/a%2F..;x%2Fb",
+        "/gitlab/a%2F..%3bx/b",
+        "/gitlab/a%2F.%2Fb",
+        "/gitlab/a%5C..%5Cb",
+        "/gitlab/a%2F..\\b",
+        "/gitlab/a%2F%00",
+        "/gitlab/%c0%af..%c0%af",
+        "/gitlab%2F..%2Fstrict/x",
+        "/odata/a%2Fb",
+        "/odata//a",
+        "/s3/a;b",
+        "/s3//a",
+        "/s3/%2Fa",
+        "/strict/a;b",
+        "/strict/a%3bb",
+        "/strict/a//b",
+        "/strict/a%2F/b",
+    ] {
+        stage.exchange(request("GET", target, &[], b"")).await.assert_problem(400, target);
+    }
+    assert_eq!((stage.issuer.token_requests(), stage.upstream.requests().len()), (tokens, requests));
+}
+
+/// C24: a redirect is the caller's to follow: it is passed on as it is, and nothing is asked for where it leads.
+#[tokio::test]
+async fn redirects_are_passed_on_and_not_followed() {
+    let stage = Stage::start(&named("orders", "/v1", "")).await;
+    for (status, location) in [
+        (301, "https://evil.example/v1"),
+        (302, "//evil.example"),
+        (303, "/admin"),
+        (307, "http://127.0.0.1:1/"),
+        (308, "../x"),
+    ] {
+        stage.upstream.next(Reply::new(answer(status, &[("location", location)], b"gone")));
+        let before = stage.upstream.requests().len();
+        let answer = stage.exchange(request("POST", "/orders/x", &[], b"body")).await;
+        assert_eq!((answer.status, answer.field("location"), &*answer.body), (status, Some(location), &b"gone"[..]));
+        assert_eq!(stage.upstream.requests().len(), before + 1);
+    }
 }

@@ -51,7 +51,7 @@ fn route(named: &NamedCredential) -> String {
         Some(_) | None => " without a credential".to_owned(),
     };
     let state = if named.enabled { "" } else { " (disabled)" };
-    format!("{}: {} → {}{credential}{state}", named.name, matching(&named.matching), url(named))
+    format!("{}: {} → {}{credential}{state}", named.name, matching(&named.matching), named.url())
 }
 
 fn route_object(named: &NamedCredential) -> Value {
@@ -59,7 +59,7 @@ fn route_object(named: &NamedCredential) -> Value {
         "name": named.name.as_str(),
         "enabled": named.enabled,
         "match": matching(&named.matching),
-        "url": url(named),
+        "url": named.url(),
         "external_credential": named.external_credential.as_ref().map(|name| name.as_str()),
     })
 }
@@ -77,11 +77,6 @@ fn matching(matching: &Match) -> String {
         }
         None => format!("{host}{}", matching.path),
     }
-}
-
-fn url(named: &NamedCredential) -> String {
-    let scheme = if named.endpoint.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{}{}", named.endpoint.authority, named.base_path)
 }
 
 fn object(problems: &Problems, routes: &[Value], externals: &[Value], presets: Value) -> String {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 
 use super::obtain::Obtained;
 use super::reach::{Leg, Steps};
 use super::report::Report;
-use super::subject::{Subject, url};
+use super::subject::Subject;
 use super::veil::{HIDDEN, veiled};
 use crate::app;
 use crate::cli::diagnosis::{self, Diagnosis, Probed, Skew};
@@ -20,7 +20,7 @@ use crate::fetch::{FetchError, Limits, Way, fetch};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::proxy::probe::{Probe, probe as prepare};
-use crate::proxy::settings::NamedCredential;
+use crate::proxy::settings::{FromToken, NamedCredential};
 use crate::secret::Secret;
 use crate::server::Connection;
 use crate::tls::Profile;
@@ -45,14 +45,16 @@ pub(super) async fn probe(
     report: &mut Report,
 ) -> Result<(), Diagnosis> {
     let Ok(nobody) = Profile::trusting_nobody() else { return Ok(()) };
+    let reached = reached(named, obtained, report)?;
+    let named = &reached;
     let tls = named.endpoint.tls.as_deref().unwrap_or(&nobody);
     let place = (format!("[named_credentials.{}]", named.name), "url");
     let within = named.timeouts.connect;
-    let leg = url(named).parse::<Uri>().ok().and_then(|url| Leg::new(&url, (tls, None), within, place, STEPS));
+    let leg = named.url().parse::<Uri>().ok().and_then(|url| Leg::new(&url, (tls, None), within, place, STEPS));
     let Some(leg) = leg else { return Ok(()) };
     leg.walk(report).await?;
     let head = match head(subject, named) {
-        Ok(head) => head,
+        Ok(head) => at(head, named),
         Err(reason) => {
             report.skipped("probe", reason);
             return Ok(());
@@ -72,6 +74,46 @@ pub(super) async fn probe(
             Err(leg.silent(&causes).await)
         }
     }
+}
+
+/// The named credential with the upstream that the token came with, where that decides.
+fn reached(
+    named: &NamedCredential,
+    obtained: Option<&Obtained>,
+    report: &mut Report,
+) -> Result<NamedCredential, Diagnosis> {
+    let Some(from) = &named.from_token else { return Ok(named.clone()) };
+    let minted = obtained.and_then(|obtained| obtained.minted.as_ref());
+    let base = minted.and_then(|minted| minted.members().get(&from.pointer)).unwrap_or_default();
+    match from.endpoint(base, &named.endpoint) {
+        Ok(endpoint) => Ok(NamedCredential { endpoint, from_token: None, ..named.clone() }),
+        Err(reason) => {
+            report.failed("upstream: DNS", format!("the token came without an upstream that may be called: {reason}"));
+            let table = format!("[named_credentials.{}]", named.name);
+            Err(Diagnosis {
+                sent: "Sent: a token request that was answered with a token.".to_owned(),
+                received: format!("Received: at {} of the answer, what is not used: {reason}.", from.pointer),
+                meaning: "The token endpoint's answer says where the API is, and what it says is held against a list, \
+                          so that nobody can have the token sent elsewhere."
+                    .to_owned(),
+                change: format!(
+                    "Correct url.from_token in {table}, or add the host to url.allow there; or write the URL itself."
+                ),
+            })
+        }
+    }
+}
+
+/// `head` for the upstream of `named`, where the head was made before that was known.
+fn at(mut head: Probe, named: &NamedCredential) -> Probe {
+    let authority = named.endpoint.authority.as_str();
+    head.origin = format!("{}://{authority}", named.endpoint.scheme());
+    if head.headers.get(HOST).is_some_and(|host| host == FromToken::AUTHORITY)
+        && let Ok(host) = HeaderValue::from_str(authority)
+    {
+        head.headers.insert(HOST, host);
+    }
+    head
 }
 
 /// The head of the request as the data plane would make it.

@@ -70,8 +70,8 @@ impl<'a> Subject<'a> {
     /// In one line.
     pub(super) fn told(&self) -> String {
         let upstream = match self.named {
-            Some(named) if named.enabled => format!("{} to {}", named.name, url(named)),
-            Some(named) => format!("{} (enabled = false) to {}", named.name, url(named)),
+            Some(named) if named.enabled => format!("{} to {}", named.name, named.url()),
+            Some(named) => format!("{} (enabled = false) to {}", named.name, named.url()),
             None => String::new(),
         };
         let credential = self.external.map(|(settings, principal)| {
@@ -88,11 +88,6 @@ impl<'a> Subject<'a> {
             (true, credential) => credential.unwrap_or_default(),
         }
     }
-}
-
-/// The named credential's URL.
-pub(super) fn url(named: &NamedCredential) -> String {
-    format!("{}://{}{}", named.endpoint.scheme(), named.endpoint.authority, named.base_path)
 }
 
 fn callers(config: &Config, arguments: &Arguments) -> Result<Vec<Name>, String> {

@@ -15,7 +15,8 @@ pub(crate) struct NamedCredential {
     pub(crate) enabled: Field<bool>,
     pub(crate) r#match: Field<Match>,
     pub(crate) callers: Field<Vec<Field<String>>>,
-    pub(crate) url: Field<String>,
+    pub(crate) url: Field<Url>,
+    pub(crate) path: Field<Path>,
     pub(crate) external_credential: Field<String>,
     pub(crate) generate_authorization_header: Field<bool>,
     pub(crate) host_header: Field<String>,
@@ -29,6 +30,45 @@ pub(crate) struct NamedCredential {
     pub(crate) timeouts: Field<Timeouts>,
     pub(crate) limits: Field<CredentialLimits>,
     pub(crate) dangerous: Field<CredentialDangers>,
+}
+
+/// `url`
+#[derive(Deserialize)]
+#[serde(
+    rename = "$by_kind",
+    rename_all = "lowercase",
+    expecting = "a URL, or where it comes from; write \"https://api.example.com/v1\" or { from_token = \
+                 \"/instance_url\", allow = [\"*.example.com\"] }"
+)]
+pub(crate) enum Url {
+    Text(String),
+    Table(UrlFromToken),
+}
+
+/// `url` as a table.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct UrlFromToken {
+    pub(crate) from_token: Field<String>,
+    pub(crate) path: Field<String>,
+    pub(crate) allow: Field<Vec<Field<String>>>,
+}
+
+/// `path`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write path = { encoded_slash = \"pass\" }")]
+pub(crate) struct Path {
+    pub(crate) encoded_slash: Field<Allowance>,
+    pub(crate) semicolon: Field<Allowance>,
+    pub(crate) double_slash: Field<Allowance>,
+}
+
+/// One key of `path`.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Allowance {
+    Pass,
+    Refuse,
 }
 
 /// `match`

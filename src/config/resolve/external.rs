@@ -19,6 +19,7 @@ mod signing;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+pub(super) use self::answer::pointer;
 use self::choice::Choice;
 use self::needs::Needs;
 use self::signing::Signing;
@@ -29,7 +30,7 @@ use crate::config::document::{Document, ExternalCredential, Flow as WrittenFlow}
 use crate::config::field::Entries;
 use crate::config::findings::Findings;
 use crate::config::tree::NodeId;
-use crate::token::{Flow, GrantKind, Settings};
+use crate::token::{Flow, GrantKind, MOST_MEMBERS, Settings};
 
 /// Every external credential.
 pub(super) struct Externals<'a> {
@@ -67,6 +68,24 @@ impl<'a> Externals<'a> {
         for (node, settings) in self.resolved.iter().filter(|(_, settings)| !named.use_external(&settings.name)) {
             let help = format!("set external_credential = \"{}\" in a named credential, or remove it", settings.name);
             findings.key_warning(*node, "no named credential uses this external credential", help);
+        }
+    }
+
+    /// Has what named credentials look for in an answer kept beside the token.
+    pub(super) fn keep_members(&mut self, findings: &Findings<'_>, named: &NamedCredentials) {
+        for (node, external, pointer) in named.members() {
+            let settings = self.resolved.iter_mut().map(|(_, settings)| settings);
+            let settings = settings.into_iter().find(|settings| settings.name == *external);
+            let Some(request) = settings.and_then(Settings::request_mut) else { continue };
+            let members = &mut request.response.members;
+            if members.iter().any(|known| known == pointer) {
+                continue;
+            }
+            members.push(pointer.to_owned());
+            if members.len() > MOST_MEMBERS {
+                let message = format!("more than {MOST_MEMBERS} places of one token endpoint's answers are looked at");
+                findings.key_error(node, message, "use the same `from_token` in several named credentials");
+            }
         }
     }
 

@@ -1,13 +1,17 @@
 //! `[listeners.NAME]` and `[admin]`: where we listen, and who may come.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::context::Context;
+use super::{host, tls};
 use crate::config::AdminSettings;
-use crate::config::document::{Document, Listener};
+use crate::config::document::{Document, ForwardProxy as WrittenForwardProxy, ForwardProxyTable, Listener};
 use crate::config::field::Field;
+use crate::config::findings::Findings;
 use crate::config::tree::NodeId;
-use crate::server::{Address, ListenerSettings};
+use crate::connect::Addresses;
+use crate::server::{Address, ForwardProxy, ListenerSettings};
 
 const ADDRESS_HELP: &str =
     "write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \"unix:./keybearer.sock\"";
@@ -34,11 +38,13 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
                         dangerous = { anonymous_callers = true }";
             context.findings.error(at, message, help);
         }
+        let forward_proxy = forward_proxy(context, node, listener);
         let Some(name) = name else { continue };
         let settings = ListenerSettings {
             allowed_origins,
             dangerous_anonymous_callers: anonymous,
             callers,
+            forward_proxy: forward_proxy.flatten().map(Arc::new),
             ..ListenerSettings::new(name, address)
         };
         listeners.push(settings);
@@ -47,6 +53,51 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
         claim(context, &mut taken, node, &address);
     }
     listeners
+}
+
+/// `forward_proxy`; none where something was reported.
+fn forward_proxy(context: &Context<'_>, node: NodeId, listener: &Listener) -> Option<Option<ForwardProxy>> {
+    let missing = ForwardProxyTable::default();
+    let (at, written) = match &listener.forward_proxy {
+        Field::Wrong(_) => return None,
+        Field::Missing | Field::Set(_, WrittenForwardProxy::Boolean(false)) => {
+            if let Some(dangers) = listener.dangerous.value() {
+                for danger in [&dangers.private, &dangers.link_local] {
+                    let help = "leave it out, or set forward_proxy: what callers name is what it is about";
+                    context.has_no_effect(danger.node(), "this has no effect without forward_proxy", help);
+                }
+            }
+            return Some(None);
+        }
+        Field::Set(at, WrittenForwardProxy::Boolean(true)) => (*at, &missing),
+        Field::Set(at, WrittenForwardProxy::Table(table)) => (*at, table),
+    };
+    let addresses = Addresses {
+        private: context.accepts(node, &listener.dangerous, "private", |dangers| &dangers.private),
+        link_local: context.accepts(node, &listener.dangerous, "link_local", |dangers| &dangers.link_local),
+    };
+    let passthrough = host::rules(context, &written.passthrough);
+    let tunnel = host::rules(context, &written.tunnel);
+    let tls = tls::profile(context, at, &Field::Missing)?;
+    Some(Some(ForwardProxy { passthrough, tunnel, tls, addresses }))
+}
+
+/// Warns of what is allowed, but probably not what was meant.
+pub(super) fn advise(document: &Document, findings: &Findings<'_>) {
+    for (_, field) in document.listeners.value().into_iter().flat_map(|entries| entries.iter()) {
+        let Some(listener) = field.value() else { continue };
+        let Some((node, written)) = listener.forward_proxy.get() else { continue };
+        if matches!(written, WrittenForwardProxy::Boolean(false)) {
+            continue;
+        }
+        let address = listener.address.value().and_then(|text| text.parse::<SocketAddr>().ok());
+        if address.is_some_and(|address| !Address::Tcp(address).is_local()) {
+            let message = "others can reach this listener and use it as their proxy";
+            let help = "listen on 127.0.0.1 where only this machine is to use it; see that [callers.*] name who may, and \
+                        that passthrough and tunnel list no more than they need";
+            findings.key_warning(node, message, help);
+        }
+    }
 }
 
 /// `[admin]`. Its address has been judged together with those of the listeners.

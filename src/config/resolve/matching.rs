@@ -32,30 +32,12 @@ pub(super) fn resolve(context: &Context<'_>, name: &str, field: &Field<Written>)
 }
 
 fn host(context: &Context<'_>, node: NodeId, text: &str) -> Option<HostPattern> {
-    let lower = text.to_ascii_lowercase();
-    let pattern = match lower.strip_prefix('*') {
-        Some(suffix) => {
-            suffix.strip_prefix('.').filter(|rest| is_domain(rest)).map(|_| HostPattern::Suffix(suffix.to_owned()))
-        }
-        None => Some(HostPattern::Exact(lower.clone())).filter(|_| is_domain(&lower) || is_ipv6(&lower)),
-    };
+    let pattern = HostPattern::parse(text);
     if pattern.is_none() {
         let help = "write a host without scheme, port and path: \"orders.internal\" or \"*.example.com\"";
         context.findings.error(node, "this is not a host to match", help);
     }
     pattern
-}
-
-fn is_domain(text: &str) -> bool {
-    let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    text.len() <= 253 && text.split('.').all(is_label)
-}
-
-fn is_ipv6(text: &str) -> bool {
-    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    inner.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 fn path(context: &Context<'_>, node: NodeId, text: &str) -> Option<String> {

@@ -1,7 +1,6 @@
 //! `[named_credentials.NAME]`: where to call, and the callout's options.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method};
@@ -9,20 +8,20 @@ use http::{HeaderName, HeaderValue, Method};
 use super::context::{Context, suggestion};
 use super::external::Externals;
 use super::formula::{Sight, When};
-use super::{header, limit, matching, tls};
+use super::upstream::{self, Upstream};
+use super::{header, limit, matching};
 use crate::config::document::{
-    Document, Forwarded as WrittenForwarded, NamedCredential as Written, Replay as WrittenReplay,
-    Timeouts as WrittenTimeouts,
+    Document, ForwardProxy, Forwarded as WrittenForwarded, Listener, NamedCredential as Written,
+    Replay as WrittenReplay, Timeouts as WrittenTimeouts,
 };
 use crate::config::field::{Entries, Field};
 use crate::config::findings::Findings;
 use crate::config::tree::NodeId;
-use crate::config::url::{Url, path_fault};
 use crate::name::Name;
+use crate::proxy::forward_match;
 use crate::proxy::settings::{Forwarded, HostHeader, NamedCredential, Replay, Timeouts};
 use crate::route::{HostPattern, Match};
-use crate::token::{self, ClientAuthentication, RejectionRules, Rule};
-use crate::upstream::Endpoint;
+use crate::token::{self, RejectionRules, Rule};
 
 /// How much of a body is kept for a replay.
 const REPLAY_LIMIT: usize = 256 * 1024;
@@ -46,6 +45,39 @@ impl NamedCredentials {
             resolved.extend(matching.map(|matching| (node, NamedCredential { matching, ..settings })));
         }
         Self { resolved }
+    }
+
+    /// What the others are asked for beside their tokens: the external credential, and where to look in its answers.
+    pub(super) fn members(&self) -> impl Iterator<Item = (NodeId, &Name, &str)> {
+        self.resolved.iter().filter_map(|(node, named)| {
+            let from = named.from_token.as_ref()?;
+            Some((*node, named.external_credential.as_ref()?, from.pointer.as_str()))
+        })
+    }
+
+    /// Says so when a caller that uses us as its proxy could mean two of them: see [`Forward`](crate::proxy).
+    pub(super) fn judge_forward_proxy(&self, context: &Context<'_>, document: &Document) {
+        let is_proxy = |listener: &Field<Listener>| {
+            listener.value().is_some_and(|listener| match listener.forward_proxy.value() {
+                Some(ForwardProxy::Boolean(is_proxy)) => *is_proxy,
+                Some(ForwardProxy::Table(_)) => true,
+                None => false,
+            })
+        };
+        let mut listeners = document.listeners.value().into_iter().flat_map(Entries::iter);
+        if !listeners.any(|(_, listener)| is_proxy(listener)) {
+            return;
+        }
+        let mut taken = HashMap::new();
+        for (node, named) in &self.resolved {
+            let Some(matching) = forward_match(named) else { continue };
+            let Some(other) = taken.insert((matching.host, matching.path), *node) else { continue };
+            let message = "callers that use keybearer as their proxy could mean two named credentials: both are \
+                           reached at the same host and path"
+                .to_owned();
+            let help = "give one of them a match.host, or another path in its url; or turn forward_proxy off";
+            context.findings.conflict(*node, (other, "the other one"), message, help);
+        }
     }
 
     /// Whether one of them uses this external credential.
@@ -119,7 +151,8 @@ fn resolve(
     let generate = written.generate_authorization_header.value().copied().unwrap_or(true);
     let settings = external.as_ref().and_then(|name| externals.find(name.as_str()));
     let attached = settings.filter(|_| generate);
-    let url = upstream(context, node, written, attached);
+    let url = upstream::resolve(context, node, written, attached);
+    let path = upstream::path(&written.path);
     let has_none =
         written.external_credential.node().is_none() && !context.findings.is_misspelt(node, "external_credential");
     let sight = Sight {
@@ -132,7 +165,7 @@ fn resolve(
     let callers = context.callers(&written.callers);
     let timeouts = timeouts(context, &written.timeouts);
     let limits = limit::of_credential(context, &written.limits);
-    let (endpoint, base_path) = url?;
+    let Upstream { endpoint, from_token, base_path } = url?;
     Some(NamedCredential {
         name: name?,
         label: written.label.value().cloned(),
@@ -140,7 +173,9 @@ fn resolve(
         matching,
         callers,
         endpoint,
+        from_token,
         base_path,
+        path: path?,
         host_header: host_header?,
         external_credential: external,
         generate_authorization_header: generate,
@@ -161,63 +196,6 @@ fn taken(external: Option<&token::Settings>) -> Vec<(&HeaderName, &'static str)>
     let Some(settings) = external else { return Vec::new() };
     let has_token = !matches!(settings.flow, token::Flow::None);
     Some((&settings.inject.header, "carries the token")).filter(|_| has_token).into_iter().collect()
-}
-
-/// The upstream, and the path that matched paths are appended to.
-fn upstream(
-    context: &Context<'_>,
-    node: NodeId,
-    written: &Written,
-    external: Option<&token::Settings>,
-) -> Option<(Endpoint, String)> {
-    let findings = context.findings;
-    let help = "write where the API is: url = \"https://api.example.com/v1\"";
-    let (at, text) = findings.required(&written.url, node, "url", help)?;
-    let fault = match Url::parse(text) {
-        Ok(url) if url.query.is_some() => Err(("a URL here has no query", "leave out `?` and what comes after it")),
-        Ok(url) => path_fault(&url.path).map_or(Ok(url), Err),
-        Err(fault) => Err(fault),
-    };
-    let url = match fault {
-        Ok(url) => url,
-        Err((message, help)) => {
-            findings.error(at, message, help);
-            return None;
-        }
-    };
-    let accepted = context.accepts(node, &written.dangerous, "plain_http", |dangers| &dangers.plain_http);
-    if !url.is_https && !url.is_loopback() && !accepted {
-        let message = "the token would travel over plain HTTP to another machine";
-        findings.error(at, message, "write https://, or accept it with dangerous = { plain_http = true }");
-    }
-    let tls = match url.is_https {
-        true => Some(tls::profile_as(context, at, &written.tls, bound_to(context, written, external))?),
-        false => tls::none(context, &written.tls).and(None),
-    };
-    let base_path = url.path.strip_suffix('/').unwrap_or(&url.path).to_owned();
-    Some((Endpoint::new(tls, url.authority), base_path))
-}
-
-/// The certificate and key that the tokens may be bound to (RFC 8705 3): what proves the client to the token endpoint is
-/// shown to the API too.
-fn bound_to<'a>(
-    context: &Context<'_>,
-    written: &Written,
-    external: Option<&'a token::Settings>,
-) -> Option<&'a (PathBuf, PathBuf)> {
-    let request = external?.request()?;
-    let is_by_certificate = matches!(request.client_authentication, Some(ClientAuthentication::TlsClientAuth));
-    let identity = request.endpoint.tls.settings().identity.as_ref().filter(|_| is_by_certificate)?;
-    let own = written.tls.value().and_then(|tls| tls.certificate.get());
-    if let Some((at, path)) = own
-        && context.path(at, path) != identity.0
-    {
-        let message = "the external credential proves itself with another certificate: an API that checks to which \
-                       certificate a token is bound will refuse it (RFC 8705 3)";
-        let help = "leave out `certificate` and `key`: those of the external credential are used";
-        context.findings.warning(at, message, help);
-    }
-    Some(identity)
 }
 
 fn external(context: &Context<'_>, node: NodeId, text: &str, externals: &Externals<'_>) -> Option<Name> {
@@ -280,9 +258,10 @@ fn timeouts(context: &Context<'_>, field: &Field<WrittenTimeouts>) -> Option<Tim
         Field::Wrong(_) => return None,
         Field::Set(_, written) => written,
     };
-    let connect = context.positive_or(&written.connect, 5);
-    let first_byte = context.positive_or(&written.first_byte, 60);
-    let idle = context.positive_or(&written.idle, 60);
+    let usual = Timeouts::default();
+    let connect = context.positive_or(&written.connect, usual.connect.as_secs());
+    let first_byte = context.positive_or(&written.first_byte, usual.first_byte.as_secs());
+    let idle = context.positive_or(&written.idle, usual.idle.as_secs());
     let total = context.positive(&written.total);
     Some(Timeouts { connect: connect?, first_byte: first_byte?, idle: idle?, total })
 }

@@ -150,7 +150,7 @@ fn callout_options_are_checked() {
         ("tls = { ca = \"ca.pem\" }", "no effect"),
         ("tls = { ca = \"/no/such/ca.pem\" }\nurl = \"https://a\"", "/no/such/ca.pem"),
         ("tls = true", "expected a table"),
-        ("url = 5", "expected a text, found a number"),
+        ("url = 5", "expected a URL, or where it comes from, found a number"),
     ] {
         assert_problem(NAMED, lines, expected);
     }

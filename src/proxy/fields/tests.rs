@@ -24,6 +24,7 @@ use crate::peer::Peer;
 use crate::route::{Match, Route};
 use crate::secret::Secret;
 use crate::server::{Address, Connection, ListenerSettings};
+use crate::target::PathRules;
 use crate::token::{self, ExternalCredential, Flow, HeaderValueSource, Minters, Text};
 use crate::upstream::Endpoint;
 
@@ -49,7 +50,9 @@ fn settings(headers: Vec<Field>) -> Settings {
         matching: Match { host: None, path: "/orders".to_owned(), methods: None },
         callers: None,
         endpoint: Endpoint::new(None, "api.example.com".parse().unwrap()),
+        from_token: None,
         base_path: "/v1".to_owned(),
+        path: PathRules::default(),
         host_header: HostHeader::Upstream,
         external_credential: Some(name("apigee")),
         generate_authorization_header: true,
@@ -99,7 +102,7 @@ fn prepared(plan: &Plan, fields: &[(&'static str, &'static str)]) -> Result<Prep
     let context = Context { connection: &connection, pseudonym: &pseudonym, id: "1", has_secrets: true };
     match decide::decide(request(fields), plan, &context, &mut Found::default())? {
         Decision::Forward(prepared) => Ok(prepared),
-        Decision::Answer(_) => panic!("to be forwarded"),
+        Decision::PassThrough(_) | Decision::Tunnel(_) | Decision::Answer(_) => panic!("to be forwarded"),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::secret::Secret;
 use crate::token::backoff::{Backoff, Pace};
 use crate::token::failure::{Concerns, MintError, MintFailureKind};
 use crate::token::lifetime::{Lifetime, Origin};
+use crate::token::members::Members;
 use crate::token::minted::Minted;
 use crate::token::minter::{self, Start};
 use crate::token::source::{Kind, Mint, Source};
@@ -73,6 +74,7 @@ impl Mint for Arc<Endpoint> {
                 scope: None,
                 asked_scope: None,
                 lifetime: Lifetime { span: S * seconds, origin: Origin::Endpoint },
+                members: Members::default(),
             };
             match answer {
                 Answer::Fresh(seconds) => Ok(minted(format!("token {number}"), u32::try_from(seconds).unwrap())),

@@ -27,6 +27,7 @@ use crate::token::answer::{self, Answer};
 use crate::token::assertion::About;
 use crate::token::failure::{Concerns, MintError};
 use crate::token::lifetime::Lifetime;
+use crate::token::members::Members;
 use crate::token::minted::Minted;
 use crate::token::observation::Recorder;
 use crate::token::settings::{ClientAuthentication, GrantKind};
@@ -61,8 +62,15 @@ pub(super) struct Exchange<'a> {
 /// What the crate calls, and what its own reading of the answer does not keep.
 struct Adaptor<'a> {
     exchange: Exchange<'a>,
+    kept: Mutex<Kept>,
+}
+
+/// What of an answer goes around the crate.
+#[derive(Default)]
+struct Kept {
     /// The type as written.
-    token_type: Mutex<Option<String>>,
+    token_type: Option<String>,
+    members: Members,
 }
 
 /// What is sent, with all that its answer must not repeat.
@@ -92,8 +100,9 @@ impl<'c> AsyncHttpClient<'c> for Adaptor<'_> {
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         async move {
-            let answer = self.exchange.answer(&Form::parse(request.body())).await?;
-            self.token_type.lock().clone_from(&answer.token_type);
+            let mut answer = self.exchange.answer(&Form::parse(request.body())).await?;
+            *self.kept.lock() =
+                Kept { token_type: answer.token_type.take(), members: std::mem::take(&mut answer.members) };
             canonical(answer)
         }
         .boxed()
@@ -119,9 +128,9 @@ impl Exchange<'_> {
                 exchange = exchange.add_extra_param(name, value.as_str());
             }
         }
-        let adaptor = Adaptor { exchange: self, token_type: Mutex::new(None) };
+        let adaptor = Adaptor { exchange: self, kept: Mutex::default() };
         let response = exchange.request_async(&adaptor).await.map_err(converted)?;
-        Ok(minted(request, &response, adaptor.token_type.into_inner()))
+        Ok(minted(request, &response, adaptor.kept.into_inner()))
     }
 
     /// The judged answer to what the crate built.
@@ -305,14 +314,15 @@ fn sensitive(text: &str) -> Result<HeaderValue, MintError> {
     Ok(value)
 }
 
-fn minted(request: &TokenRequest, response: &BasicTokenResponse, token_type: Option<String>) -> Minted {
+fn minted(request: &TokenRequest, response: &BasicTokenResponse, kept: Kept) -> Minted {
     let scope = response.scopes().map(|scopes| scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" "));
     Minted {
         value: Secret::new(response.access_token().secret().clone()),
-        token_type,
+        token_type: kept.token_type,
         scope,
         asked_scope: request.values.scope.clone(),
         lifetime: Lifetime::new(response.expires_in(), &request.lifetime),
+        members: kept.members,
     }
 }
 

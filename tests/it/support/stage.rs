@@ -56,7 +56,8 @@ impl Stage {
         let upstream = Recorder::start().await;
         let config = format!("{head}{ISSUER}{tables}")
             .replace("{token_endpoint}", &issuer.token_endpoint())
-            .replace("{upstream}", &upstream.address.to_string());
+            .replace("{upstream}", &upstream.address.to_string())
+            .replace("{port}", &upstream.address.port().to_string());
         (Setup::new(&config).env("ORDERS_SECRET", secret.expose()), issuer, upstream)
     }
 

@@ -49,7 +49,7 @@ pub(super) fn resolve(context: &Context<'_>, written: &ExternalCredential) -> Op
             (token?, expires_in?, token_type?)
         }
     };
-    Some(ResponseRules { token, expires_in, token_type, expires_unit, error, accept_token_types })
+    Some(ResponseRules { token, expires_in, token_type, expires_unit, error, accept_token_types, members: Vec::new() })
 }
 
 fn judge_pointers(context: &Context<'_>, node: NodeId, pointers: &[String]) -> Option<()> {
@@ -68,7 +68,7 @@ fn pointer_or(context: &Context<'_>, field: &Field<String>, usual: String) -> Op
 }
 
 /// A JSON pointer (RFC 6901 3).
-pub(super) fn pointer(context: &Context<'_>, node: NodeId, text: &str) -> Option<String> {
+pub(in crate::config::resolve) fn pointer(context: &Context<'_>, node: NodeId, text: &str) -> Option<String> {
     let begins_well = text.is_empty() || text.starts_with('/');
     let escapes_well = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     if !begins_well || !escapes_well {
