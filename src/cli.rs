@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded, Secrets, Source};
 use crate::process;
+use crate::telemetry;
 
 /// Invalid configuration, `EX_CONFIG` of sysexits.h.
 const EX_CONFIG: u8 = 78;
@@ -81,6 +82,7 @@ enum Command {
 /// Reads the arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    telemetry::tell_panics_by_place();
     if let Err(error) = process::keep_memory_private() {
         anstream::eprintln!("keybearer: core dumps and debuggers could not be shut out: {error}");
     }

@@ -336,6 +336,7 @@ mod tests {
         assert!(matches!(dialled, Err(ConnectError::Timeout)));
     }
 
+    /// C8: TLS trusts the named CA and no other.
     #[tokio::test]
     async fn tls_trusts_the_named_ca_and_no_other() {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

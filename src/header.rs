@@ -11,8 +11,11 @@ mod alias;
 mod challenge;
 mod credentials;
 mod forwarded;
+mod framing;
 mod hop_by_hop;
 mod host;
+mod max_forwards;
+mod scrub;
 mod trailers;
 mod via;
 
@@ -20,8 +23,11 @@ pub use alias::{ambiguous_name, is_ambiguous_name};
 pub use challenge::{Challenge, challenge_errors, challenges};
 pub use credentials::{CredentialFields, strip_caller_credentials};
 pub use forwarded::{Forwarded, set_forwarded, strip_forwarded};
+pub use framing::is_framed_once;
 pub use hop_by_hop::{ForbiddenOption, is_ours_alone, strip_hop_by_hop, strip_response_hop_by_hop};
 pub use host::host_without_port;
+pub use max_forwards::ends_here;
+pub use scrub::scrub;
 pub use trailers::strip_trailers;
 pub use via::{InvalidPseudonym, Pseudonym, append_via, via_names};
 

@@ -1,6 +1,6 @@
 //! Diagnostics: what the process says about itself, on stderr. Exchanges go to the access log instead.
 
-use std::io;
+use std::io::{self, Write as _};
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -47,6 +47,19 @@ pub fn install(filter: &str, format: Format) -> Result<(), Error> {
     };
     let subscriber = subscriber(filter, format, color, io::stderr)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| Error::AlreadySet)
+}
+
+/// From now on a panic is told by its place alone. The standard hook prints the message, too, and that can hold what
+/// was being worked on: one about a slice of a text quotes the text.
+pub fn tell_panics_by_place() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(%place, "a defect in keybearer: a thread panicked");
+        } else {
+            let _ = writeln!(io::stderr(), "a defect in keybearer: a thread panicked at {place}");
+        }
+    }));
 }
 
 /// Whether `filter` is one, without using it.

@@ -91,6 +91,7 @@ impl Reach {
 mod tests {
     use super::Addresses;
 
+    /// C25: who names the destination decides where it may be.
     #[test]
     fn who_names_the_destination_decides_where_it_may_be() {
         let both = Addresses { link_local: true, private: true };

@@ -69,6 +69,7 @@ mod tests {
     use super::super::tests::map;
     use super::{CredentialFields, ambiguous_name, is_ambiguous_name};
 
+    /// B14: a name is ambiguous when it folds onto one of weight.
     #[test]
     fn a_name_is_ambiguous_when_it_folds_onto_one_of_weight() {
         for name in [

@@ -45,6 +45,7 @@ mod tests {
     use super::super::tests::{lines, map};
     use super::{CredentialFields, strip_caller_credentials};
 
+    /// C28: no credential of the caller is left.
     #[test]
     fn no_credential_of_the_caller_is_left() {
         let given = map(&[

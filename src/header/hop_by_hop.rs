@@ -138,6 +138,7 @@ mod tests {
     use super::super::tests::{lines, map};
     use super::{ForbiddenOption, strip_hop_by_hop, strip_response_hop_by_hop};
 
+    /// B30, B32: the known fields and the named ones are removed.
     #[test]
     fn the_known_fields_and_the_named_ones_are_removed() {
         for (given, expected) in [
@@ -163,6 +164,7 @@ mod tests {
         }
     }
 
+    /// B31: a request that names an end-to-end field is refused.
     #[test]
     fn a_request_that_names_an_end_to_end_field_is_refused() {
         for (value, name) in [

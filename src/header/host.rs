@@ -32,6 +32,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
 mod tests {
     use super::host_without_port;
 
+    /// C27: port, brackets and trailing dot are taken off.
     #[test]
     fn port_brackets_and_trailing_dot_are_taken_off() {
         for (authority, host) in [

@@ -29,6 +29,7 @@ mod tests {
     use super::super::tests::{lines, map};
     use super::{CredentialFields, strip_trailers};
 
+    /// B34: a trailer carries nothing that the header section may not.
     #[test]
     fn a_trailer_carries_nothing_that_the_header_section_may_not() {
         let mut trailers = map(&[

@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(lines(&headers).len(), 4);
     }
 
+    /// B35: our pseudonym is found in any member of any line.
     #[test]
     fn our_pseudonym_is_found_in_any_member_of_any_line() {
         for (given, found) in [

@@ -251,13 +251,20 @@ impl Attempts<'_> {
         loop {
             let was_reused = lease.is_reused();
             match self.send(&mut lease, request).await? {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     open.record.upstream_status = Some(answer.status().as_u16());
                     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                         return Err(Stop::with(Failure::UpstreamProtocol, "the upstream switched protocols unasked"));
                     }
+                    if !header::is_framed_once(answer.version(), answer.headers()) {
+                        return Err(Stop::with(
+                            Failure::UpstreamProtocol,
+                            "the answer's length can be read in two ways",
+                        ));
+                    }
                     if let Some(attached) = attached {
                         attached.cell.note_nonce(way.origin(), answer.headers());
+                        header::scrub(answer.headers_mut(), &attached.value);
                     }
                     return Ok(Answered { answer: answer.map(UpstreamBody::new), lease, body: self.body.clone() });
                 }

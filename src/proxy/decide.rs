@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, MAX_FORWARDS};
+use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
@@ -18,6 +18,7 @@ use crate::answer::Failure;
 use crate::body::{self, AnswerBody};
 use crate::caller::browser::{self, AllowedOrigin, BrowserRules, Hosts, Verdict};
 use crate::caller::{Identified, Pending};
+use crate::header;
 use crate::limit::{Limit, Place};
 use crate::name::Name;
 use crate::route::Route;
@@ -112,7 +113,7 @@ pub(super) fn decide(
 ) -> Result<Decision, Stop> {
     admit(&found.callers, context.connection)?;
     limits::charge_callers(plan, found)?;
-    if parts.method == Method::OPTIONS && (parts.uri.path() == "*" || is_last_hop(&mut parts.headers)) {
+    if parts.method == Method::OPTIONS && (parts.uri.path() == "*" || header::ends_here(&mut parts.headers)) {
         return Ok(Decision::Answer(no_content(HeaderMap::new())));
     }
     let (named, prefix) = match found.proxied.take() {
@@ -219,17 +220,6 @@ fn admit(callers: &[Name], connection: &Connection) -> Result<(), Stop> {
 /// RFC 9110 9.3.6, 9.3.8: methods that no named credential can let through.
 fn not_here() -> Stop {
     Stop::not_allowed(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
-}
-
-/// RFC 9110 7.6.2: whether an OPTIONS is meant for us, because it may not be forwarded any more; if not, it may be
-/// forwarded once less after us.
-fn is_last_hop(headers: &mut HeaderMap) -> bool {
-    let left =
-        headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u32>().ok());
-    if let Some(rest) = left.and_then(|left| left.checked_sub(1)) {
-        headers.insert(MAX_FORWARDS, HeaderValue::from(rest));
-    }
-    left == Some(0)
 }
 
 fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCredential>, usize), Stop> {

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, EXPECT, HOST};
+use http::header::{AUTHORIZATION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body::Body as _;
 
 use super::fields::{self, Parties};
 use super::plan::{NamedCredential, Plan};
@@ -148,10 +149,17 @@ impl TrailerRule {
 impl Prepared {
     /// The head with its credential, and `body`.
     pub(super) fn request(&self, credential: Option<Credential<'_>>, body: AttemptBody) -> Request<AttemptBody> {
+        // hyper drops a body of unknown length after GET and HEAD, and all traces of it, unless it is told of one.
+        let unannounced = matches!(self.method, Method::GET | Method::HEAD)
+            && !body.is_end_stream()
+            && body.size_hint().exact().is_none();
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();
+        if unannounced {
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if let Some(Credential { header, value, proof }) = credential {
             request.headers_mut().insert(header, value);
             if let Some(proof) = proof {

@@ -50,6 +50,7 @@ fn ordinary_paths_pass_as_they_are() {
     }
 }
 
+/// C26: a path that could mean something else to a server is refused.
 #[test]
 fn a_path_that_could_mean_something_else_to_a_server_is_refused() {
     let cases: &[(UnsafeTarget, &[&str])] = &[
@@ -205,6 +206,7 @@ fn is_harmful_at_some_level(path: &str) -> bool {
 }
 
 proptest! {
+    /// C26: no accepted path turns harmful at any level of decoding.
     #[test]
     fn no_accepted_path_turns_harmful_at_any_level_of_decoding(path in "/([%25eE.;/a\\\\fF3bcC0]|%25|%2e|%2f|\\.\\.){0,24}") {
         if inspect(&path).is_ok() {

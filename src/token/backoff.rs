@@ -122,6 +122,7 @@ mod tests {
         assert_eq!(waits(Pace::Transient, 1.0, 8), [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
     }
 
+    /// C20: a permanent failure is tried three times in two minutes, then a minute or more apart.
     #[test]
     fn a_permanent_failure_is_tried_three_times_in_two_minutes_then_a_minute_or_more_apart() {
         for chance in [0.0, 1.0] {

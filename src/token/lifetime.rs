@@ -172,6 +172,7 @@ mod tests {
         LifetimeRules { default: S * 900, max: S * 86_400, renew_ahead, expiry_margin: margin }
     }
 
+    /// C3: `expires_in` is read in every form found in the wild.
     #[test]
     fn expires_in_is_read_in_every_form_found_in_the_wild() {
         for (value, seconds) in [

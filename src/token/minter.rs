@@ -22,7 +22,7 @@ use super::source::{Kind, Source};
 use crate::metrics::MintOutcome;
 
 /// A mint at start happens within this time, spread so that many cells and replicas do not ask at once.
-const START_SPREAD: Duration = Duration::from_secs(2);
+pub(super) const START_SPREAD: Duration = Duration::from_secs(2);
 /// What is given to a mint beyond its own time-out before it is abandoned.
 const GRACE: Duration = Duration::from_millis(250);
 /// A server that gives the same token again is not asked sooner than this, however near the end.

@@ -211,6 +211,7 @@ mod tests {
         }
     }
 
+    /// C1: no parameter is sent twice unless it may repeat.
     #[test]
     fn no_parameter_is_sent_twice_unless_it_may_repeat() {
         let form = &[("grant_type", "a"), ("scope", "b"), ("resource", "c"), ("x", "y")];

@@ -94,6 +94,7 @@ mod tests {
 
     use super::UpstreamStream;
 
+    /// B58: what came is read after writing has failed.
     #[tokio::test]
     async fn what_came_is_read_after_writing_has_failed() {
         let (ours, mut theirs) = tokio::io::duplex(64);

@@ -30,6 +30,7 @@ async fn with_dpop(nonces: bool) -> Option<(Issuer, Proxy)> {
     Some((issuer, proxy))
 }
 
+/// C13: every request carries a proof of its own.
 #[tokio::test]
 async fn every_request_carries_a_proof_of_its_own() {
     let Some((issuer, proxy)) = with_dpop(false).await else { return };
@@ -53,6 +54,7 @@ async fn every_request_carries_a_proof_of_its_own() {
     assert_eq!(issuer.stats().await.token_requests(), 2);
 }
 
+/// C13: nonces of both servers are obeyed without another mint.
 #[tokio::test]
 async fn nonces_of_both_servers_are_obeyed_without_another_mint() {
     let Some((issuer, proxy)) = with_dpop(true).await else { return };
@@ -73,6 +75,7 @@ async fn nonces_of_both_servers_are_obeyed_without_another_mint() {
     assert!(log.iter().all(|line| line["renewed"] == json!(false)), "a nonce is no reason to renew");
 }
 
+/// C12: the certificate that a token is bound to is shown to the upstream.
 #[tokio::test]
 async fn the_certificate_that_a_token_is_bound_to_is_shown_to_the_upstream() {
     let authority = Authority::new("a private authority");

@@ -85,6 +85,7 @@ fn key_pair(key: Key) -> KeyPair {
     }
 }
 
+/// C10: every way of proving who the client is is accepted.
 #[tokio::test]
 async fn every_way_of_proving_who_the_client_is_is_accepted() {
     let (mut clients, mut keys) = (Vec::new(), Vec::new());
@@ -142,6 +143,7 @@ fn claims(recorded: &Value) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(assertion.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
 
+/// C11: an assertion is never sent twice and the server would refuse it.
 #[tokio::test]
 async fn an_assertion_is_never_sent_twice_and_the_server_would_refuse_it() {
     let pair = KeyPair::generate().unwrap();

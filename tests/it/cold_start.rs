@@ -5,6 +5,7 @@ use crate::support::oidc::{CLIENT, Issuer};
 use crate::support::proxy::{Setup, head};
 use crate::support::raise_open_files;
 
+/// C16: a thousand callers share the first mint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_callers_share_the_first_mint() {
     raise_open_files();

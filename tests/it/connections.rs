@@ -8,7 +8,6 @@ use tokio::net::UnixStream;
 use crate::support::http::request;
 use crate::support::proxy::head;
 use crate::support::recorder::Reply;
-use crate::support::scripted::Scripted;
 use crate::support::stage::{Stage, named};
 use crate::support::{PATIENCE, within};
 
@@ -51,6 +50,7 @@ async fn a_hundred_pipelined_requests_are_answered_in_order() {
     assert_eq!(stage.issuer.token_requests(), 1);
 }
 
+/// B2, B23: a request may come byte by byte.
 #[tokio::test]
 async fn a_request_may_come_byte_by_byte() {
     let stage = Stage::orders().await;
@@ -68,7 +68,7 @@ async fn a_request_may_come_byte_by_byte() {
     assert_eq!(stage.upstream.requests().len(), 3);
 }
 
-/// B23: extensions end here, and a trailer carries nothing that a header field may not.
+/// B23, B34: extensions end here, and a trailer carries nothing that a header field may not.
 #[tokio::test]
 async fn chunks_are_made_anew_and_trailers_bring_nothing_in() {
     let callers = format!("[callers.billing]\napi_key_sha256 = \"{}\"\nheader = \"x-billing-key\"\n", "0".repeat(64));
@@ -98,6 +98,27 @@ async fn chunks_are_made_anew_and_trailers_bring_nothing_in() {
     let (_, seen) = stage.pass(chunked).await;
     assert_eq!(String::from_utf8_lossy(&seen.body), "5\r\nhello\r\n6\r\n world\r\n0\r\nx-sum: 42\r\n\r\n");
     seen.bearer();
+}
+
+/// B22, B38: a body is nothing that only some methods have: in chunks, it reaches the upstream after any of them.
+#[tokio::test]
+async fn a_body_in_chunks_arrives_whatever_the_method() {
+    let stage = Stage::orders().await;
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "PATCH", "POST", "PUT", "QUERY"] {
+        let chunked = format!(
+            "{method} /orders/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\nhello\r\n0\r\n\r\n"
+        );
+        if method == "HEAD" {
+            stage.upstream.next(Reply::new("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"));
+        }
+        let (_, seen) = stage.pass(chunked).await;
+        assert_eq!(
+            (seen.line(), seen.body.as_slice()),
+            (&*format!("{method} /x HTTP/1.1"), &b"5\r\nhello\r\n0\r\n\r\n"[..])
+        );
+        assert_eq!(seen.fields("transfer-encoding"), ["chunked"]);
+    }
 }
 
 /// Bodies whose chunks are broken somewhere, after a good one.
@@ -197,58 +218,7 @@ async fn an_early_answer_to_a_big_upload_arrives() {
     stage.assert_untouched();
 }
 
-/// B25: an upstream's answer that comes before the body was read ends the connection, and says so.
-#[tokio::test]
-async fn an_upstream_that_answers_early_costs_the_connection() {
-    let upstream = Scripted::start().await;
-    let stage = Stage::start(&named("orders", "", "").replace("{upstream}", &upstream.address.to_string())).await;
-    let mut caller = stage.caller().await;
-    let head = "POST /orders/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
-    caller.send(head.as_bytes()).await.unwrap();
-    let mut peer = upstream.accept().await;
-    peer.part(0).await;
-    peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await;
-    let answer = within("an early answer", PATIENCE, caller.answer(true)).await.unwrap();
-    assert_eq!((answer.status, answer.closes(), &answer.body[..]), (413, true, &b"big"[..]), "{}", answer.head);
-}
-
-/// B43: callers that offer HTTP/2 with every request, as Java's do, keep their connection, and the offer ends here. Any
-/// other offer may be taken up by an upstream; where none is, the answer is the last.
-#[tokio::test]
-async fn an_offer_of_another_protocol_that_is_not_taken_up() {
-    let stage = Stage::orders().await;
-    let mut caller = stage.caller().await;
-    let fields = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABk")];
-    for body in [&b""[..], b"a body", b""] {
-        let answer = caller.exchange(&request("POST", "/orders/x", &fields, body)).await.unwrap();
-        assert_eq!((answer.status, answer.closes()), (200, false), "{}", answer.text());
-        let seen = stage.upstream.last();
-        for name in ["connection", "upgrade", "http2-settings"] {
-            assert!(seen.fields(name).is_empty(), "{}", seen.head);
-        }
-    }
-    let old = "GET /orders/x HTTP/1.0\r\nConnection: keep-alive, upgrade\r\nUpgrade: websocket\r\n\r\n";
-    let answer = caller.exchange(old.as_bytes()).await.unwrap();
-    assert_eq!((answer.status, answer.closes()), (200, false), "{}", answer.text());
-}
-
-/// B36: an OPTIONS that may not go further is answered here, one that may goes on with one step less.
-#[tokio::test]
-async fn max_forwards_is_counted_down() {
-    let stage = Stage::orders().await;
-    let options = |steps: &str| request("OPTIONS", "/orders/x", &[("Max-Forwards", steps)], b"");
-    let answer = stage.exchange(options("0")).await;
-    assert_eq!(answer.status, 204, "{}", answer.text());
-    stage.assert_untouched();
-    for (steps, left) in [("1", "0"), ("010", "9"), ("many", "many"), ("-1", "-1")] {
-        let (_, seen) = stage.pass(options(steps)).await;
-        assert_eq!(seen.fields("max-forwards"), [left]);
-    }
-    let (_, seen) = stage.pass(request("GET", "/orders/x", &[("Max-Forwards", "0")], b"")).await;
-    assert_eq!(seen.fields("max-forwards"), ["0"], "it means something for OPTIONS and TRACE alone");
-}
-
-// RFC 9112 9.3: a failure that leaves the framing clear does not cost the connection.
+/// B25: a failure that leaves the framing clear does not cost the connection.
 #[tokio::test]
 async fn a_connection_goes_on_after_a_failure_that_allows_it() {
     let config = named("orders", "", "")
@@ -277,7 +247,7 @@ async fn a_connection_goes_on_after_a_failure_that_allows_it() {
     }
 }
 
-/// B25, B39: a body that was not asked for is not waited for.
+/// B25, B39, B40: a body that was not asked for is not waited for.
 #[tokio::test]
 async fn expectations_are_met_or_refused() {
     let stage = Stage::orders().await;
@@ -348,6 +318,7 @@ async fn a_caller_that_vanishes_leaves_a_line_and_takes_nobody_along() {
     stage.pass(get()).await;
 }
 
+/// B51: a caller that is too slow with its head or body is 408.
 #[tokio::test]
 async fn a_caller_that_is_too_slow_with_its_head_or_body_is_408() {
     let limits = head("info") + "[limits]\nheader_timeout = \"200ms\"\nbody_timeout = \"200ms\"\n";

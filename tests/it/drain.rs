@@ -22,6 +22,7 @@ async fn start() -> Option<(Issuer, Proxy, Connection)> {
     Some((issuer, proxy, caller))
 }
 
+/// B57: the way down is told, then closed, then finished.
 #[tokio::test]
 async fn the_way_down_is_told_then_closed_then_finished() {
     let Some((issuer, mut proxy, mut held)) = start().await else { return };

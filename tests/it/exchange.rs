@@ -93,6 +93,7 @@ async fn a_gibibyte_each_way_does_not_grow_the_proxy() {
     assert!(peak < MEMORY, "the proxy needed {} MiB at its peak", peak >> 20);
 }
 
+/// C2: a secret of special characters gets a token either way.
 #[tokio::test]
 async fn a_secret_of_special_characters_gets_a_token_either_way() {
     for authentication in ["client_secret_basic", "client_secret_post"] {
@@ -105,6 +106,7 @@ async fn a_secret_of_special_characters_gets_a_token_either_way() {
     }
 }
 
+/// C14: the token is asked for with resource and scope.
 #[tokio::test]
 async fn the_token_is_asked_for_with_resource_and_scope() {
     let Some(issuer) = Issuer::start(&[CLIENT]).await else { return };

@@ -51,6 +51,7 @@ async fn call(url: &str, named: &str) -> (Answer, Value) {
     (answer, line)
 }
 
+/// B51: an upstream that is down is 502.
 #[tokio::test]
 async fn an_upstream_that_is_down_is_502() {
     let closed = ClosedPort::new();
@@ -65,6 +66,7 @@ async fn an_upstream_whose_name_does_not_resolve_is_502() {
     assert_failure(&answer, 502, "dns_error");
 }
 
+/// B51: an upstream that does not speak TLS is 502.
 #[tokio::test]
 async fn an_upstream_that_does_not_speak_tls_is_502() {
     let servers = Servers::start().await;
@@ -81,6 +83,7 @@ async fn an_upstream_that_never_finishes_connecting_is_504() {
     assert_failure(&answer, 504, "connection_timeout");
 }
 
+/// B51: an upstream that answers too late is 504.
 #[tokio::test]
 async fn an_upstream_that_answers_too_late_is_504() {
     let servers = Servers::start().await;
@@ -97,6 +100,7 @@ async fn an_upstream_that_answers_too_late_is_504() {
     assert_eq!(answer.status, 200, "the caller's connection is still good: {}", answer.text());
 }
 
+/// B51: an exchange that takes too long in all is 504.
 #[tokio::test]
 async fn an_exchange_that_takes_too_long_in_all_is_504() {
     let servers = Servers::start().await;
@@ -130,6 +134,7 @@ async fn waiting_for_a_token_takes_no_longer_than_the_whole_exchange_may() {
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
 }
 
+/// B51: an answer that is no HTTP is 502.
 #[tokio::test]
 async fn an_answer_that_is_no_http_is_502() {
     for (broken, error) in [
@@ -152,7 +157,7 @@ async fn an_answer_that_is_no_http_is_502() {
     }
 }
 
-/// Nobody can take back a head that was sent: the only honest end is a broken connection.
+/// B29: nobody can take back a head that was sent: the only honest end is a broken connection.
 #[tokio::test]
 async fn an_answer_cut_short_is_cut_short_for_the_caller_too() {
     for (head, word) in [
@@ -181,6 +186,7 @@ async fn an_answer_cut_short_is_cut_short_for_the_caller_too() {
     }
 }
 
+/// B29: an answer that stops coming is ended.
 #[tokio::test]
 async fn an_answer_that_stops_coming_is_ended() {
     for (timeouts, word) in
@@ -241,7 +247,7 @@ async fn a_request_id_of_the_caller_is_kept() {
     assert_eq!(answer.field("x-request-id"), Some("the-callers-own.17"));
 }
 
-/// B57: a connection over the limit is told so, and the answer arrives.
+/// B51, B57: a connection over the limit is told so, and the answer arrives.
 #[tokio::test]
 async fn a_connection_over_the_limit_is_503() {
     let servers = Servers::start().await;

@@ -123,6 +123,7 @@ async fn a_replay_carries_the_same_computed_fields() {
     assert_eq!(seen[0].head.replace("token-1", "token-2"), seen[1].head);
 }
 
+/// C29: a formula that gives nothing ends the exchange before anything is sent.
 #[tokio::test]
 async fn a_formula_that_gives_nothing_ends_the_exchange_before_anything_is_sent() {
     const FORMULAS: [(&str, &str); 7] = [
@@ -161,6 +162,7 @@ scope = { formula = 'caller.name == "audit" ? "orders.read" : caller.name == "bi
 audience = { formula = '"https://" + request.headers["x-tenant"] + ".example"' }
 "#;
 
+/// C10: each scope and audience has one token of its own.
 #[tokio::test]
 async fn each_scope_and_audience_has_one_token_of_its_own() {
     let config = named("orders", "") + &named("ledger", "") + &tables(BY_CALLER);
@@ -195,6 +197,7 @@ async fn each_scope_and_audience_has_one_token_of_its_own() {
     assert_eq!(scene.endpoint.parameters()[4]["scope"], "orders.read");
 }
 
+/// C16: callers at once with the same scope cost one mint.
 #[tokio::test]
 async fn callers_at_once_with_the_same_scope_cost_one_mint() {
     let scene = scene(&(named("orders", "") + &tables(BY_CALLER))).await;

@@ -12,7 +12,8 @@ fn get(lines: &str) -> String {
     format!("GET /orders/x HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
-// RFC 9110 7.6.1: every field that any Connection line names, in any case, and the known ones, are for one hop.
+/// B23, B30, B32, B33, B43: every field that any Connection line names, in any case, and the known ones, are for one
+/// hop.
 #[tokio::test]
 async fn a_requests_fields_for_one_hop_end_here() {
     let stage = Stage::orders().await;
@@ -35,7 +36,7 @@ async fn a_requests_fields_for_one_hop_end_here() {
     );
 }
 
-// RFC 9110 7.6.1: a sender must not list end-to-end fields; proxies that obeyed lost their own (CVE-2024-45410).
+/// B31: a sender must not list end-to-end fields; proxies that obeyed lost their own (CVE-2024-45410).
 #[tokio::test]
 async fn a_request_whose_connection_names_an_end_to_end_field_is_refused() {
     let stage = Stage::orders().await;
@@ -66,7 +67,7 @@ async fn a_request_whose_connection_names_an_end_to_end_field_is_refused() {
     stage.assert_untouched();
 }
 
-// RFC 9110 7.6.1, on the way back; an upstream that names an end-to-end field is not obeyed in that.
+/// B30, B31, B32: on the way back too; an upstream that names an end-to-end field is not obeyed in that.
 #[tokio::test]
 async fn an_answers_fields_for_one_hop_end_here() {
     let stage = Stage::orders().await;
@@ -86,7 +87,7 @@ async fn an_answers_fields_for_one_hop_end_here() {
     }
 }
 
-// RFC 9110 11.6.2, 11.7.1, RFC 9449: what the caller proves itself with is for us alone.
+/// C15, C28: what the caller proves itself with is for us alone.
 #[tokio::test]
 async fn no_credential_of_the_caller_travels() {
     let callers = format!(
@@ -111,6 +112,7 @@ async fn no_credential_of_the_caller_travels() {
     seen.bearer();
 }
 
+/// C7, C28: a credential in another field replaces the callers.
 #[tokio::test]
 async fn a_credential_in_another_field_replaces_the_callers() {
     let stage = Stage::start(
@@ -127,7 +129,7 @@ async fn a_credential_in_another_field_replaces_the_callers() {
     assert_eq!(stage.upstream.requests().len(), 1);
 }
 
-// CGI and its heirs fold `_` and `.` into `-` (CVE-2025-64484): such a name would arrive as what we removed.
+/// B14, C28: CGI and its heirs fold `_` and `.` into `-` (CVE-2025-64484): such a name would arrive as what we removed.
 #[tokio::test]
 async fn a_name_that_folds_onto_a_field_of_weight_is_refused() {
     let callers = format!("[callers.billing]\napi_key_sha256 = \"{BILLING}\"\nheader = \"x-billing-key\"\n");
@@ -155,7 +157,7 @@ async fn a_name_that_folds_onto_a_field_of_weight_is_refused() {
     assert_eq!((seen.fields("x_custom_name"), seen.fields("api.version")), (vec!["1"], vec!["2"]), "others are passed");
 }
 
-// RFC 9110 7.6.3: a pseudonym behind what stands there, both ways; 7.6: our own name in it is a loop.
+/// B4, B35: a pseudonym behind what stands there, both ways; our own name in it is a loop.
 #[tokio::test]
 async fn via_tells_of_us_and_finds_loops() {
     let stage = Stage::orders().await;
@@ -197,7 +199,7 @@ async fn the_host_is_the_upstreams_the_callers_or_a_text() {
     assert_eq!(seen.fields("host"), [upstream.as_str()]);
 }
 
-// RFC 7239, and the field's habit before it.
+/// C15: fields that tell whom we ask for are never the caller's own.
 #[tokio::test]
 async fn whom_we_ask_for_is_told_only_where_the_route_says_so() {
     let config = named("orders", "", "")
@@ -249,6 +251,7 @@ async fn a_request_id_is_kept_when_it_is_well_formed_and_made_otherwise() {
     assert_eq!(made.len(), 7, "each is its own");
 }
 
+/// B31: a route sets and removes fields.
 #[tokio::test]
 async fn a_route_sets_and_removes_fields() {
     let keys = "headers = [{ name = \"x-version\", value = \"2\" }, { name = \"accept\", value = \"text/plain\" }]\n\
@@ -262,7 +265,7 @@ async fn a_route_sets_and_removes_fields() {
     assert_eq!(seen.fields("x-kept"), ["1"]);
 }
 
-// RFC 9110 5.3: the order of lines of one name is kept, and what is unknown is passed on with its bytes (5.5).
+/// B15, B37: the order of lines of one name is kept, and what is unknown is passed on with its bytes (5.5).
 #[tokio::test]
 async fn other_fields_pass_as_they_are() {
     let stage = Stage::orders().await;
@@ -276,7 +279,7 @@ async fn other_fields_pass_as_they_are() {
     assert!(answer.field("date").is_some(), "RFC 9110 6.6.1: an answer without a date gets one");
 }
 
-// RFC 9110 11.6.1 and 10.2.1: challenges and allowed methods are the upstream's own.
+/// B38: challenges and allowed methods are the upstream's own.
 #[tokio::test]
 async fn www_authenticate_and_allow_pass_unchanged() {
     let stage = Stage::orders().await;

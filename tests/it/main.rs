@@ -15,6 +15,9 @@ mod support;
 /// Imports go downwards only.
 mod layering;
 
+/// Every duty has a test, and the table of them is up to date.
+mod conformance;
+
 /// The servers and tools used below do what the other tests take for granted.
 mod ground;
 
@@ -29,6 +32,9 @@ mod bound_tokens;
 
 /// Every flow on the wire, from the first token to the next.
 mod flows;
+
+/// What an OAuth client owes to servers, callers and tokens.
+mod client_duties;
 
 /// Refresh tokens that change at every use, over a restart too.
 mod refresh_tokens;
@@ -66,6 +72,8 @@ mod forward_proxy;
 /// Tunnels that callers ask their proxy for.
 mod tunnels;
 
+/// What an upstream says about the length of its answers, and bytes that nobody asked for.
+mod answers;
 /// Upstreams that the token endpoint names.
 mod from_token;
 
@@ -114,11 +122,17 @@ mod token_endpoint;
 /// What counts as a rejection, what is renewed and replayed, and the brakes on both.
 mod rejection;
 
+/// Every combination of refusal, method, body and setting, against a model of the rules.
+mod replay_matrix;
+
 /// Rules on status, fields and bodies that say when a token is no longer good, and nonces for proofs.
 mod renewal_rules;
 
 /// Pooled connections that the upstream closes at the wrong moment.
 mod pool;
+
+/// An upstream that dies after each single byte of a request and of an answer.
+mod cut_short;
 
 /// What the caller gets when we fail.
 mod failures;
@@ -155,6 +169,9 @@ mod drain;
 
 /// Secrets and tokens turn up nowhere.
 mod canary;
+
+/// Every kind of secret at once, and everything that can fail.
+mod leaks;
 
 /// The documents tell what the program does, and every example in them is good.
 mod documents;

@@ -34,8 +34,7 @@ async fn assert_all_refused(stage: &Stage, table: &[(u16, &str)]) {
     }
 }
 
-/// B1, B2, B3, B4, B6, B7, B9: what is no request, or could be read in two ways, is answered in our format, ends the
-/// connection and reaches nobody.
+/// B1, B2, B3, B4, B6, B7, B9, B10, B25: a malformed head is answered and ends the connection.
 #[tokio::test]
 async fn rfc_9112_a_malformed_head_is_answered_and_ends_the_connection() {
     let stage = Stage::orders().await;
@@ -91,8 +90,7 @@ async fn rfc_9112_a_malformed_head_is_answered_and_ends_the_connection() {
     .await;
 }
 
-/// B11, B12, B13, B14, B16, B17, B18, B19, B20: fields and framing that others could read differently are refused, and
-/// the connection closed.
+/// B11, B12, B13, B14, B16, B17, B18, B19, B20: fields and framing that can be read in two ways are refused.
 #[tokio::test]
 async fn rfc_9112_fields_and_framing_that_can_be_read_in_two_ways_are_refused() {
     let stage = Stage::orders().await;
@@ -176,7 +174,7 @@ async fn an_oversized_target_is_414_and_an_oversized_header_section_431() {
     stage.pass(field(1900)).await;
 }
 
-// RFC 9112 9.3.2: answers come in the order of their requests, the refusal in its place.
+/// B16: answers come in the order of their requests, the refusal in its place.
 #[tokio::test]
 async fn good_requests_before_a_bad_one_are_answered_first() {
     let stage = Stage::orders().await;
@@ -227,6 +225,7 @@ async fn the_heads_that_stand_in_for_bad_ones_cannot_be_forged() {
     assert_eq!(seen.line(), "GET / HTTP/1.1");
 }
 
+/// B1, B5, B16: the admin listener refuses the same.
 #[tokio::test]
 async fn the_admin_listener_refuses_the_same() {
     let stage = Stage::orders().await;

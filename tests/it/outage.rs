@@ -10,6 +10,7 @@ use crate::support::proxy::{Setup, head};
 /// Seconds that a token lives here.
 const LIFETIME: u32 = 6;
 
+/// B51, C19: a live token is used to its end and an expired one never.
 #[tokio::test]
 async fn a_live_token_is_used_to_its_end_and_an_expired_one_never() {
     let client = Client { lifetime: LIFETIME, ..CLIENT };

@@ -71,6 +71,7 @@ async fn a_connection_serves_one_exchange_after_another() {
     assert_eq!(scene.upstream_metric("keybearer_upstream_connections_reused_total").await, 3.0);
 }
 
+/// B45: a connection known to be closed is not used.
 #[tokio::test]
 async fn a_connection_known_to_be_closed_is_not_used() {
     for (method, body) in [("GET", b"".as_slice()), ("POST", b"body")] {
@@ -89,8 +90,9 @@ async fn a_connection_known_to_be_closed_is_not_used() {
     }
 }
 
-/// The connection closes at the very moment at which the next request comes. Where nothing of it was sent, even a POST
-/// is safe to send elsewhere; where the close was still on its way to us, some of it was sent, and the caller is told.
+/// B45: the connection closes at the very moment at which the next request comes. Where nothing of it was sent, even a
+/// POST is safe to send elsewhere; where the close was still on its way to us, some of it was sent, and the caller is
+/// told.
 #[tokio::test]
 async fn a_request_that_was_not_sent_goes_to_another_connection_whatever_its_method() {
     let mut scene = Scene::set().await;
@@ -121,6 +123,7 @@ async fn a_request_that_was_not_sent_goes_to_another_connection_whatever_its_met
     assert!(unsent > ROUNDS / 2, "{unsent} of {ROUNDS}");
 }
 
+/// B46, B47: an idempotent request lost on a pooled connection is sent again.
 #[tokio::test]
 async fn an_idempotent_request_lost_on_a_pooled_connection_is_sent_again() {
     for (method, body) in [("GET", b"".as_slice()), ("PUT", b"the whole body"), ("DELETE", b"")] {
@@ -138,6 +141,7 @@ async fn an_idempotent_request_lost_on_a_pooled_connection_is_sent_again() {
     }
 }
 
+/// B45: a POST lost after sending is told and not sent again.
 #[tokio::test]
 async fn a_post_lost_after_sending_is_told_and_not_sent_again() {
     let mut scene = Scene::set().await;
@@ -151,7 +155,7 @@ async fn a_post_lost_after_sending_is_told_and_not_sent_again() {
     assert_eq!(scene.upstream_metric("keybearer_upstream_stale_retries_total").await, 0.0);
 }
 
-/// An upstream that dies on a request should not be asked by us for ever.
+/// B46: an upstream that dies on a request should not be asked by us for ever.
 #[tokio::test]
 async fn a_request_is_lost_at_most_twice() {
     let mut scene = Scene::set().await;
@@ -166,6 +170,7 @@ async fn a_request_is_lost_at_most_twice() {
     assert_eq!(scene.upstream_metric("keybearer_upstream_connections_opened_total").await, 2.0);
 }
 
+/// B46: a request lost on a fresh connection is not sent again.
 #[tokio::test]
 async fn a_request_lost_on_a_fresh_connection_is_not_sent_again() {
     let servers = Servers::start().await;
@@ -194,7 +199,7 @@ async fn a_connection_that_the_upstream_will_close_is_not_pooled() {
     assert_eq!(scene.answer().await.status, 200);
 }
 
-/// Bytes after an answer belong to nobody: taken for the next answer they would reach another caller.
+/// B26: bytes after an answer belong to nobody: taken for the next answer they would reach another caller.
 #[tokio::test]
 async fn an_upstream_that_says_too_much_loses_its_connection() {
     let mut scene = Scene::set().await;

@@ -128,6 +128,7 @@ async fn a_caller_whom_no_principal_admits_is_told_so_and_no_token_is_asked_for(
     assert_eq!(scene.endpoint.asked().len(), 1);
 }
 
+/// C10: named credentials with the same principal share its token.
 #[tokio::test]
 async fn named_credentials_with_the_same_principal_share_its_token() {
     let scene = Scene::before(naming().await, &tables(""), secrets).await;

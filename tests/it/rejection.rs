@@ -71,6 +71,7 @@ async fn warm(proxy: &Proxy) -> Connection {
 
 // Always 401.
 
+/// C18: an upstream that refuses every token does not make us flood the issuer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_refuses_every_token_does_not_make_us_flood_the_issuer() {
     let servers = Servers::start().await;
@@ -115,6 +116,7 @@ async fn direct_refusal(servers: &Servers) -> Answer {
     Connection::open(servers.api.address()).await.unwrap().exchange(&call).await.unwrap()
 }
 
+/// C18: a path that refuses every token does not spoil another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_that_refuses_every_token_does_not_spoil_another() {
     let servers = Servers::start().await;
@@ -155,6 +157,7 @@ async fn a_refused_named_credential_leaves_others_that_share_its_token_alone() {
 
 // What is a rejection.
 
+/// C7: insufficient scope is no rejection.
 #[tokio::test]
 async fn insufficient_scope_is_no_rejection() {
     let servers = Servers::start().await;
@@ -215,6 +218,7 @@ async fn assert_not_sent_again(status: u16, replay: &str, method: &str, reason: 
     assert_eq!((answer.field("x-said"), answer.body.as_slice()), (Some("the upstream"), b"no".as_slice()));
 }
 
+/// B45: by default a 401 replays every method, and another code what is idempotent.
 #[tokio::test]
 async fn by_default_a_401_replays_every_method_and_another_code_what_is_idempotent() {
     for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
@@ -235,6 +239,7 @@ async fn replay_always_replays_a_post_after_another_code() {
     }
 }
 
+/// B45: `replay = "idempotent"` holds for a 401 too.
 #[tokio::test]
 async fn replay_idempotent_holds_for_a_401_too() {
     assert_sent_again(401, "replay = \"idempotent\"", "PUT").await;
@@ -324,6 +329,7 @@ async fn a_refusal_that_never_ends_does_not_hold_up_the_replay() {
 
 // Mints that do not help.
 
+/// C17, C18: a mint that gives the rejected token again is told and not repeated.
 #[tokio::test]
 async fn a_mint_that_gives_the_rejected_token_again_is_told_and_not_repeated() {
     let servers = Servers::start().await;
@@ -343,6 +349,7 @@ async fn a_mint_that_gives_the_rejected_token_again_is_told_and_not_repeated() {
     assert_eq!(Scrape::of(&proxy).await.sum("keybearer_renewals_total", &[("outcome", "same_token")]), 1.0);
 }
 
+/// C5: when the mint fails the token at hand stays in use for others.
 #[tokio::test]
 async fn when_the_mint_fails_the_token_at_hand_stays_in_use_for_others() {
     let servers = Servers::start().await;
@@ -364,7 +371,7 @@ async fn when_the_mint_fails_the_token_at_hand_stays_in_use_for_others() {
 
 // Many at once.
 
-/// Every one of them was refused with the same token before any knew of it.
+/// C16, C18: every one of them was refused with the same token before any knew of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_refusals_cost_one_mint() {
     const CALLERS: usize = 64;
@@ -406,7 +413,7 @@ async fn concurrent_refusals_cost_one_mint() {
     assert_eq!(servers.issuer.token_requests(), 2);
 }
 
-/// A 401 that comes after the renewal it would ask for belongs to the old token: the new one stays.
+/// C18: a 401 that comes after the renewal it would ask for belongs to the old token: the new one stays.
 #[tokio::test]
 async fn a_late_refusal_does_not_drop_the_fresh_token() {
     let servers = Servers::start().await;

@@ -110,6 +110,7 @@ async fn after_500(rules: &str, method: &str) -> (Answer, usize) {
     (answer, received.len())
 }
 
+/// B45: a 500 whose body says so is replayed where the method is idempotent.
 #[tokio::test]
 async fn a_500_whose_body_says_so_is_replayed_where_the_method_is_idempotent() {
     for method in ["GET", "PUT", "DELETE"] {
@@ -196,6 +197,7 @@ async fn refresh_unless_lets_a_401_pass() {
     assert_renewed_and_replayed(answer(403, &[], b""), csrf).await;
 }
 
+/// C7: a token that is good but not enough is not renewed.
 #[tokio::test]
 async fn a_token_that_is_good_but_not_enough_is_not_renewed() {
     let listed = "additional_refresh_status_codes = [403]";
@@ -293,6 +295,7 @@ fn asks_for_nonce(nonce: &str) -> Vec<u8> {
     answer(401, &[("WWW-Authenticate", "DPoP error=\"use_dpop_nonce\""), ("DPoP-Nonce", nonce)], b"")
 }
 
+/// C13: a nonce is taken up with the same token and kept.
 #[tokio::test]
 async fn a_nonce_is_taken_up_with_the_same_token_and_kept() {
     let (servers, upstream, proxy) = bound("").await;
@@ -332,7 +335,7 @@ async fn a_nonce_is_taken_up_with_the_same_token_and_kept() {
     assert_eq!(servers.issuer.minted(), 1);
 }
 
-/// An upstream that is never content with a nonce costs one more request, and no token.
+/// C13: an upstream that is never content with a nonce costs one more request, and no token.
 #[tokio::test]
 async fn a_nonce_is_taken_up_once() {
     let (servers, upstream, proxy) = bound("").await;
@@ -362,7 +365,7 @@ async fn a_body_that_is_not_kept_passes_the_wish_for_a_nonce_on() {
     assert_eq!(servers.issuer.minted(), 1);
 }
 
-/// A renewed token's first request may meet a nonce that is over too.
+/// C13: a renewed token's first request may meet a nonce that is over too.
 #[tokio::test]
 async fn a_renewal_and_a_nonce_can_meet() {
     let (servers, upstream, proxy) = bound("").await;

@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod metrics;
+pub(crate) mod mortal;
 pub(crate) mod nginx;
 pub(crate) mod npm;
 pub(crate) mod oidc;

@@ -5,7 +5,7 @@ use crate::support::recorder::Reply;
 use crate::support::scripted::answer;
 use crate::support::stage::{Stage, named};
 
-/// B38: path and query are not changed but by the route's own rule.
+/// B38, C26: path and query are not changed but by the route's own rule.
 #[tokio::test]
 async fn path_and_query_arrive_byte_for_byte() {
     let stage = Stage::start(&named("orders", "/v1", "")).await;
@@ -120,7 +120,7 @@ async fn no_outgoing_target_begins_with_two_slashes() {
     assert_eq!(seen.target(), "/a//b;c");
 }
 
-/// B9, B10, B36: never forwarded, not even where no method is excluded.
+/// B9, B10, B36, C32: never forwarded, not even where no method is excluded.
 #[tokio::test]
 async fn trace_connect_and_an_asterisk_are_answered_here() {
     let stage = Stage::start(&named("orders", "", "match = { path = \"/\" }")).await;
@@ -176,7 +176,7 @@ async fn an_absolute_target_is_taken_when_its_authority_is_ours() {
     assert_eq!((seen.target(), seen.fields("host")), ("/v1/x?y", vec!["LOCALHOST:81"]));
 }
 
-/// C27: only listener, host and path decide.
+/// C24, C27: only listener, host and path decide.
 #[tokio::test]
 async fn no_field_reroutes_a_request() {
     let config =

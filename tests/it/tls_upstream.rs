@@ -36,6 +36,7 @@ async fn both_versions_of_tls_work_with_a_private_authority() {
     }
 }
 
+/// C12: a client certificate is shown where it is configured.
 #[tokio::test]
 async fn a_client_certificate_is_shown_where_it_is_configured() {
     let Some(issuer) = Issuer::start(&[CLIENT]).await else { return };

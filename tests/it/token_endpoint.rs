@@ -54,6 +54,7 @@ fn assert_no_token(servers: &Servers, answer: &Answer, status: u16, cause: &str)
     assert!(!text.contains("127.0.0.1"), "{text}");
 }
 
+/// C3: a lifetime is read however it is written.
 #[tokio::test]
 async fn a_lifetime_is_read_however_it_is_written() {
     for (expires_in, least, most, warned) in [
@@ -89,6 +90,7 @@ async fn the_bounds_of_a_lifetime_can_be_configured() {
     }
 }
 
+/// C3: what is sent is bearer whatever the token type says.
 #[tokio::test]
 async fn what_is_sent_is_bearer_whatever_the_token_type_says() {
     for token_type in [json!(null), json!(""), json!("bearer"), json!("BEARER"), json!("BearerToken"), json!("N_A")] {
@@ -99,6 +101,7 @@ async fn what_is_sent_is_bearer_whatever_the_token_type_says() {
     }
 }
 
+/// C3: another token type is an error that names its key.
 #[tokio::test]
 async fn another_token_type_is_an_error_that_names_its_key() {
     for token_type in [json!("mac"), json!("DPoP"), json!(17), json!({"a": 1})] {
@@ -136,6 +139,7 @@ async fn a_token_that_cannot_be_used_is_502() {
     }
 }
 
+/// B51, C3, C5, C9: an answer that is no token answer is told as what it is.
 #[tokio::test]
 async fn an_answer_that_is_no_token_answer_is_told_as_what_it_is() {
     let page = "<!DOCTYPE html><html><body>Request blocked. Incident 1234567890</body></html>";
@@ -178,6 +182,7 @@ async fn an_answer_that_is_no_token_answer_is_told_as_what_it_is() {
     }
 }
 
+/// B51, C8: a token endpoint that cannot be reached is 503.
 #[tokio::test]
 async fn a_token_endpoint_that_cannot_be_reached_is_503() {
     let servers = Servers::start().await;
@@ -196,6 +201,7 @@ async fn a_token_endpoint_that_cannot_be_reached_is_503() {
     }
 }
 
+/// C16: a token endpoint that hangs keeps no caller for longer than its time out.
 #[tokio::test]
 async fn a_token_endpoint_that_hangs_keeps_no_caller_for_longer_than_its_time_out() {
     let servers = Servers::start().await;
@@ -229,6 +235,7 @@ async fn recovered(proxy: &Proxy) {
     .await;
 }
 
+/// B50, C5: retry after is obeyed and passed on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retry_after_is_obeyed_and_passed_on() {
     const WAIT: u64 = 3;
@@ -245,6 +252,7 @@ async fn retry_after_is_obeyed_and_passed_on() {
     assert_eq!(servers.issuer.token_requests(), 2, "however many callers came meanwhile");
 }
 
+/// C19: callers do not make us hammer a failing endpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_do_not_make_us_hammer_a_failing_endpoint() {
     let servers = Servers::start().await;
@@ -290,6 +298,7 @@ async fn outlive(lifetime: u64, time: Duration) {
     assert_eq!(servers.issuer.token_requests(), mints);
 }
 
+/// C17: tokens of two seconds fail nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_of_two_seconds_fail_nobody() {
     outlive(2, load_time().max(Duration::from_secs(5))).await;
@@ -300,7 +309,7 @@ async fn tokens_of_five_seconds_fail_nobody() {
     outlive(5, load_time().max(Duration::from_secs(7))).await;
 }
 
-/// The next token is minted while the one before it still lives: no caller waits for it.
+/// C17, C19: the next token is minted while the one before it still lives: no caller waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_shorter_than_what_is_left_of_a_token_is_not_noticed() {
     let servers = Servers::with_lifetime(Duration::from_secs(10)).await;

@@ -8,7 +8,7 @@ fn get() -> Vec<u8> {
     request("GET", "/orders/x", &[], b"")
 }
 
-// RFC 9110 15: what is no HTTP, or could be read in two ways, is no answer.
+/// B21, B51: what is no HTTP, or could be read in two ways, is no answer.
 #[tokio::test]
 async fn a_broken_answer_is_502_and_its_connection_is_not_used_again() {
     let stage = Stage::orders().await;
@@ -50,7 +50,7 @@ async fn an_unasked_101_is_502() {
     assert!(caller.is_closed().await);
 }
 
-// RFC 9112 6.3, 9.2: bytes behind an answer are never the next one.
+/// B26, B28: bytes behind an answer are never the next one.
 #[tokio::test]
 async fn surplus_bytes_never_become_the_next_answer() {
     let stage = Stage::orders().await;
@@ -69,7 +69,7 @@ async fn surplus_bytes_never_become_the_next_answer() {
     }
 }
 
-// RFC 9112 8: a caller must be able to see that an answer is not whole.
+/// B22, B29: a caller must be able to see that an answer is not whole.
 #[tokio::test]
 async fn an_answer_that_is_cut_short_looks_cut_short() {
     let stage = Stage::orders().await;
@@ -88,6 +88,7 @@ async fn an_answer_that_is_cut_short_looks_cut_short() {
     }
 }
 
+/// B4: an answer that ends with its connection arrives whole.
 #[tokio::test]
 async fn an_answer_that_ends_with_its_connection_arrives_whole() {
     let stage = Stage::orders().await;
@@ -101,7 +102,7 @@ async fn an_answer_that_ends_with_its_connection_arrives_whole() {
     assert!(answer.fields("via")[0].starts_with("1.0 keybearer"), "the version it came in: {}", answer.head);
 }
 
-// RFC 9110 9.2.2: a pooled connection that died while idle costs nobody an exchange.
+/// B46: a pooled connection that died while idle costs nobody an exchange.
 #[tokio::test]
 async fn a_stale_connection_is_replaced() {
     let stage = Stage::orders().await;
@@ -115,7 +116,7 @@ async fn a_stale_connection_is_replaced() {
     assert_eq!(stage.issuer.token_requests(), 1);
 }
 
-// RFC 9110 9.2.2: a POST whose answer was lost may have been carried out; it is not sent again.
+/// B45, B46: a POST whose answer was lost may have been carried out; it is not sent again.
 #[tokio::test]
 async fn a_post_without_an_answer_is_sent_once() {
     let stage = Stage::orders().await;
@@ -137,7 +138,7 @@ async fn a_post_without_an_answer_is_sent_once() {
     assert_eq!(stage.upstream.requests().len(), 6);
 }
 
-// RFC 9110 15.2: interim answers do not stand for the final one.
+/// B41: interim answers do not stand for the final one.
 #[tokio::test]
 async fn interim_answers_are_followed_by_the_final_one() {
     let stage = Stage::orders().await;
@@ -149,7 +150,7 @@ async fn interim_answers_are_followed_by_the_final_one() {
     assert_eq!(answer.body, b"ok");
 }
 
-// No redirect is followed: the token goes to its own origin only.
+/// C24: no redirect is followed: the token goes to its own origin only.
 #[tokio::test]
 async fn a_redirect_is_the_callers_business() {
     let stage = Stage::start(&named("orders", "/v1", "")).await;

@@ -6,6 +6,7 @@ use crate::support::load_time;
 use crate::support::oidc::{CLIENT, Issuer};
 use crate::support::proxy::{Setup, head};
 
+/// C20: a wrong secret is named and does not flood the issuer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_secret_is_named_and_does_not_flood_the_issuer() {
     let Some(issuer) = Issuer::start(&[CLIENT]).await else { return };

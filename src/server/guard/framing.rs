@@ -146,6 +146,7 @@ mod tests {
         assert_eq!(follow(b"00a\r\n0123456789\r\n"), Ok((17, false)));
     }
 
+    /// B23: chunks are read strictly.
     #[test]
     fn rfc_9112_7_1_chunks_are_read_strictly() {
         for bad in [

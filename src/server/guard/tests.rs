@@ -54,6 +54,7 @@ async fn a_head_in_many_pieces_is_held_until_it_is_whole() {
     assert_eq!(read(&mut guard).await.unwrap(), GOOD);
 }
 
+/// B3: a bad head is replaced and its place in line is kept.
 #[tokio::test(start_paused = true)]
 async fn a_bad_head_is_replaced_and_its_place_in_line_is_kept() {
     let (mut caller, mut guard, connection) = guarded();
@@ -143,6 +144,7 @@ async fn each_wait_has_its_own_deadline() {
     assert_eq!(connection.body_failure(), Some(Failure::RequestTimeout));
 }
 
+/// B25: after a refusal what still comes is read and dropped for a while.
 #[tokio::test(start_paused = true)]
 async fn after_a_refusal_what_still_comes_is_read_and_dropped_for_a_while() {
     let (mut caller, mut guard, _) = guarded();

@@ -43,6 +43,7 @@ fn wrapped() -> ResponseRules {
     }
 }
 
+/// C3: tokens are read in every shape found in the wild.
 #[test]
 fn tokens_are_read_in_every_shape_found_in_the_wild() {
     for (status, body, token, seconds, scope) in [
@@ -100,6 +101,7 @@ fn an_answer_without_a_usable_token_is_unusable_at_the_transient_pace() {
     }
 }
 
+/// C5: permanent failures are told from transient ones.
 #[test]
 fn permanent_failures_are_told_from_transient_ones() {
     let fault =

@@ -67,6 +67,7 @@ fn the_usual_claims_are_those_of_rfc_7523() {
     assert_eq!(claims, json!({ "iss": "orders", "sub": "orders", "aud": "https://issuer.example" }));
 }
 
+/// C11: each assertion has a `jti` of its own.
 #[test]
 fn each_assertion_has_a_jti_of_its_own() {
     let ids: std::collections::BTreeSet<String> =
@@ -153,6 +154,7 @@ fn the_client_secret_signs_where_that_is_configured() {
     assert_eq!(error.to_string(), "the signing key is the client secret, and there is none");
 }
 
+/// C11: what is sent to a server begins a little earlier and a token of ours begins now.
 #[test]
 fn what_is_sent_to_a_server_begins_a_little_earlier_and_a_token_of_ours_begins_now() {
     let lasts = |purpose, milliseconds| {

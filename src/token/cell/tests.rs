@@ -129,6 +129,7 @@ async fn settle() {
     }
 }
 
+/// C16: a thousand waiters share one mint.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_waiters_share_one_mint() {
     let endpoint = Endpoint::new(Answer::Fresh(3600));
@@ -158,6 +159,7 @@ async fn waiters_share_a_failure_and_the_next_fail_at_once() {
     assert_eq!(endpoint.mints(), 1);
 }
 
+/// C16: a caller that goes away does not cancel the mint.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_away_does_not_cancel_the_mint() {
     let endpoint = Endpoint::new(Answer::Fresh(3600));
@@ -169,6 +171,7 @@ async fn a_caller_that_goes_away_does_not_cancel_the_mint() {
     assert_eq!((endpoint.mints(), cell.shared.waiting.load(Ordering::SeqCst)), (1, 0));
 }
 
+/// C16: waiters are bounded in number.
 #[tokio::test(start_paused = true)]
 async fn waiters_are_bounded_in_number() {
     let endpoint = Endpoint::new(Answer::Fresh(3600));
@@ -179,6 +182,7 @@ async fn waiters_are_bounded_in_number() {
     assert_eq!(failed[0].kind, MintFailureKind::OverCapacity);
 }
 
+/// C16: waiters are bounded in time.
 #[tokio::test(start_paused = true)]
 async fn waiters_are_bounded_in_time() {
     let endpoint = Endpoint::new(Answer::Fresh(3600));
@@ -249,6 +253,7 @@ async fn a_token_under_renewal_is_not_handed_out() {
     assert_eq!(endpoint.mints(), 2);
 }
 
+/// C18: a late rejection drops nothing and is answered at once.
 #[tokio::test(start_paused = true)]
 async fn a_late_rejection_drops_nothing_and_is_answered_at_once() {
     let endpoint = Endpoint::new(Answer::Fresh(3600));
@@ -264,6 +269,7 @@ async fn a_late_rejection_drops_nothing_and_is_answered_at_once() {
     assert_eq!((before.elapsed(), endpoint.mints()), (Duration::ZERO, 2));
 }
 
+/// C18: an upstream that always rejects costs a bounded number of mints.
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_always_rejects_costs_a_bounded_number_of_mints() {
     let endpoint = Endpoint::new(Answer::Fresh(3600));
@@ -352,6 +358,7 @@ async fn a_rejection_with_a_dead_endpoint_leaves_the_token_to_others() {
     assert!(matches!(cell.renew(&token).await, Renewal::Renewed(_)));
 }
 
+/// C17: a renewal ahead happens once and only while the cell is in use.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_ahead_happens_once_and_only_while_the_cell_is_in_use() {
     let endpoint = Endpoint::new(Answer::Fresh(1000));
@@ -375,6 +382,7 @@ async fn a_renewal_ahead_happens_once_and_only_while_the_cell_is_in_use() {
     assert_ne!(cell.live().unwrap().id(), first.id());
 }
 
+/// C5, C19: a failing renewal ahead keeps the live token to its line and not beyond.
 #[tokio::test(start_paused = true)]
 async fn a_failing_renewal_ahead_keeps_the_live_token_to_its_line_and_not_beyond() {
     let endpoint = Endpoint::new(Answer::Fresh(1000));
@@ -408,6 +416,7 @@ async fn a_token_of_one_second_is_usable() {
     assert!(cell.live().is_none());
 }
 
+/// C21: what the request took is not added to the lifetime.
 #[tokio::test(start_paused = true)]
 async fn what_the_request_took_is_not_added_to_the_lifetime() {
     let endpoint = Endpoint::new(Answer::Fresh(100));
@@ -416,6 +425,7 @@ async fn what_the_request_took_is_not_added_to_the_lifetime() {
     assert_eq!(cell.token().await.unwrap().seconds_left(), 91);
 }
 
+/// C20: a wrong secret is tried three times in two minutes under constant demand.
 #[tokio::test(start_paused = true)]
 async fn a_wrong_secret_is_tried_three_times_in_two_minutes_under_constant_demand() {
     let endpoint = Endpoint::new(Answer::WrongSecret);
@@ -448,6 +458,7 @@ async fn a_scope_that_is_refused_does_not_hold_up_the_clients_other_requests() {
     assert_eq!(wrong.mints(), 1);
 }
 
+/// C19: an endpoint that returns is found within two seconds.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_returns_is_found_within_two_seconds() {
     let endpoint = Endpoint::new(Answer::Unreached);
@@ -465,6 +476,7 @@ async fn an_endpoint_that_returns_is_found_within_two_seconds() {
     assert!(before.elapsed() < S * 2, "{:?}", before.elapsed());
 }
 
+/// C17: the same token near its end is not asked for in a loop.
 #[tokio::test(start_paused = true)]
 async fn the_same_token_near_its_end_is_not_asked_for_in_a_loop() {
     let endpoint = Endpoint::new(Answer::Same(3600));
@@ -488,4 +500,19 @@ async fn mint_at_start_needs_nobody_to_ask() {
     sleep(S * 4).await;
     assert!(cell.live().is_some());
     assert_eq!(endpoint.mints(), 1);
+}
+
+/// C22: many cells that mint at the start are spread, so that many replicas at once are no storm.
+#[tokio::test(start_paused = true)]
+async fn mints_at_start_are_spread() {
+    const CELLS: usize = 64;
+    let endpoint = Endpoint::new(Answer::Fresh(3600));
+    *endpoint.takes.lock() = Duration::ZERO;
+    let cells: Vec<_> = (0..CELLS).map(|_| start_with(&endpoint, &Arc::default(), Start::Soon)).collect();
+    sleep(minter::START_SPREAD / 2).await;
+    // Sixty-four coins: fewer than eight of a kind come once in 10^10 runs.
+    assert!((8..=CELLS - 8).contains(&endpoint.mints()), "{} of {CELLS} in the first half", endpoint.mints());
+    sleep(minter::START_SPREAD).await;
+    assert_eq!(endpoint.mints(), CELLS, "each once");
+    drop(cells);
 }

@@ -58,6 +58,7 @@ fn a_proof_for_a_protected_resource_holds_the_hash_of_rfc_9449_7_1() {
     assert_eq!(claims["htu"], "https://resource.example.org/protectedresource");
 }
 
+/// C13: no two proofs share their `jti` and no two cells their key.
 #[test]
 fn no_two_proofs_share_their_jti_and_no_two_cells_their_key() {
     let dpop = Dpop::generate().unwrap();

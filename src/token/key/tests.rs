@@ -106,6 +106,7 @@ const CHANGES: &[Change] = &[
     |_, p| p.refresh_token = Some(text("a")),
 ];
 
+/// C10, C12, C23: whatever reaches the endpoint makes another cell.
 #[test]
 fn whatever_reaches_the_endpoint_makes_another_cell() {
     let mut known = HashSet::new();

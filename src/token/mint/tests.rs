@@ -70,6 +70,7 @@ async fn a_token_with_a_text_lifetime_and_an_apigee_type_is_minted() {
     assert_eq!(seen[0].headers()["content-length"], "0");
 }
 
+/// C2: basic credentials are encoded as configured.
 #[tokio::test]
 async fn basic_credentials_are_encoded_as_configured() {
     let fake = Fake::serving(200, &[], TOKEN).await;
@@ -105,6 +106,7 @@ async fn posted_credentials_are_in_the_form_and_nowhere_else() {
     );
 }
 
+/// C1, C4: what is asked for is sent once each and nothing empty.
 #[tokio::test]
 async fn what_is_asked_for_is_sent_once_each_and_nothing_empty() {
     let fake = Fake::serving(200, &[], TOKEN).await;
@@ -146,6 +148,7 @@ async fn a_missing_lifetime_is_the_default_and_an_absurd_one_the_maximum() {
     }
 }
 
+/// C9: a redirect is an error and the secret goes no further.
 #[tokio::test]
 async fn a_redirect_is_an_error_and_the_secret_goes_no_further() {
     let elsewhere = Fake::serving(200, &[], TOKEN).await;

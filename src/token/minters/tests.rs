@@ -67,6 +67,7 @@ async fn equal_token_requests_share_a_cell_whatever_they_are_called() {
     }
 }
 
+/// C23: a live token survives a reload and a cell that nobody holds does not.
 #[tokio::test]
 async fn a_live_token_survives_a_reload_and_a_cell_that_nobody_holds_does_not() {
     let fake = Fake::serving(200, &[], r#"{"access_token":"t","expires_in":60}"#).await;
@@ -92,6 +93,7 @@ async fn knowing_the_good() -> Fake {
     .await
 }
 
+/// C20, C23: a corrected secret does not wait for the wrong one's back-off.
 #[tokio::test]
 async fn a_corrected_secret_does_not_wait_for_the_wrong_ones_back_off() {
     let fake = knowing_the_good().await;

@@ -16,6 +16,7 @@ fn chunked(head: &str, body: &[u8], chunk: usize) -> Vec<u8> {
     bytes
 }
 
+/// B47: a body as long as the limit is sent again byte for byte.
 #[tokio::test]
 async fn a_body_as_long_as_the_limit_is_sent_again_byte_for_byte() {
     let servers = Servers::start().await;
@@ -81,7 +82,7 @@ async fn without_memory_for_a_copy_the_upstreams_answer_passes() {
     assert_eq!(Scrape::of(&proxy).await.sum("keybearer_replay_memory_bytes", &[]), 0.0);
 }
 
-/// The upstream refuses while the caller is still sending: the copy goes first, then the rest as it comes.
+/// B47: the upstream refuses while the caller is still sending: the copy goes first, then the rest as it comes.
 #[tokio::test]
 async fn an_upload_under_way_is_replayed_and_goes_on_streaming() {
     for target in ["/orders/report", "/orders/echo"] {
@@ -140,7 +141,7 @@ async fn an_upload_under_way_and_over_the_limit_gets_the_upstreams_answer() {
     assert_reason_recorded(&proxy, 1, "body_too_large").await;
 }
 
-/// While the token is renewed the upload goes on; when it outgrows its copy meanwhile, there is no replay.
+/// B47: while the token is renewed the upload goes on; when it outgrows its copy meanwhile, there is no replay.
 #[tokio::test]
 async fn an_upload_that_outgrows_its_copy_during_the_renewal_is_not_replayed() {
     let servers = Servers::start().await;
@@ -180,8 +181,8 @@ async fn a_caller_that_sends_all_before_it_reads_gets_an_early_refusal_too() {
     assert_eq!(answer.body, b"no");
 }
 
-/// Pins an answer that was lost: the upstream refuses, closes, and resets what still arrives, so that writing fails
-/// while the refusal waits to be read.
+/// B58: pins an answer that was lost: the upstream refuses, closes, and resets what still arrives, so that writing
+/// fails while the refusal waits to be read.
 #[tokio::test]
 async fn an_early_refusal_counts_even_where_the_upstream_resets_the_upload() {
     for _ in 0..20 {

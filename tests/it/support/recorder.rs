@@ -201,7 +201,7 @@ async fn serve(mut stream: TcpStream, number: usize, shared: Arc<Shared>) {
 }
 
 /// Where the head and the whole of the first message end; none while it is not complete.
-fn message(bytes: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn message(bytes: &[u8]) -> Option<(usize, usize)> {
     let head = find(bytes, b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]);
     let rest = &bytes[head..];

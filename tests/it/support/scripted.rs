@@ -137,6 +137,16 @@ impl Peer {
         self.try_request().await.ok()
     }
 
+    /// The head of the next request, its body left on the wire; none when the proxy closes instead.
+    pub(crate) async fn next_head(&mut self) -> Option<Received> {
+        self.try_head().await.ok()
+    }
+
+    /// Reads the body that a head announces, transfer coding removed; none when the proxy closes before its end.
+    pub(crate) async fn body(&mut self, head: Received) -> Option<Received> {
+        self.try_body(head).await.ok()
+    }
+
     /// Sends these bytes.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
@@ -188,7 +198,11 @@ impl Peer {
     }
 
     async fn try_request(&mut self) -> Result<Received> {
-        let mut request = self.try_head().await?;
+        let head = self.try_head().await?;
+        self.try_body(head).await
+    }
+
+    async fn try_body(&mut self, mut request: Received) -> Result<Received> {
         if request.field("transfer-encoding").is_some() {
             loop {
                 let mut line = String::new();

@@ -98,6 +98,7 @@ fn plain_heads_pass_and_tell_their_framing() {
     assert_eq!(judge("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
 }
 
+/// B6, B7, B11, B12, B13, B16, B18, B19, B20: ambiguous or malformed heads are refused.
 #[test]
 fn rfc_9112_ambiguous_or_malformed_heads_are_refused() {
     for (head, failure) in [
@@ -157,6 +158,7 @@ fn rfc_9112_ambiguous_or_malformed_heads_are_refused() {
     }
 }
 
+/// B5: lengths are bounded before a head is complete.
 #[test]
 fn lengths_are_bounded_before_a_head_is_complete() {
     assert_eq!(check_length(&[b'a'; 9000], LIMITS), Err(Failure::TargetTooLong));
@@ -168,6 +170,7 @@ fn lengths_are_bounded_before_a_head_is_complete() {
 }
 
 proptest! {
+    /// B38: an accepted target survives `http::Uri` byte for byte.
     #[test]
     fn an_accepted_target_survives_http_uri_byte_for_byte(target in "/[!-~]{0,40}") {
         let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");

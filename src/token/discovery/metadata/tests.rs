@@ -59,6 +59,7 @@ async fn the_place_of_openid_connect_is_asked_second() {
     assert_eq!(asked(&fake), places);
 }
 
+/// C14: metadata of another issuer are not used and both are named.
 #[tokio::test]
 async fn metadata_of_another_issuer_are_not_used_and_both_are_named() {
     let body = r#"{"issuer":"ISSUER/","token_endpoint":"ISSUER/token"}"#;
@@ -122,6 +123,7 @@ fn a_slash_at_the_end_of_an_issuer_is_left_out_of_both_places() {
     }
 }
 
+/// C8: urls to which a secret may be sent are told from others.
 #[test]
 fn urls_to_which_a_secret_may_be_sent_are_told_from_others() {
     for (url, plain, safe) in [

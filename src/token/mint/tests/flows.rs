@@ -61,6 +61,7 @@ fn file(folder: &tempfile::TempDir, content: &str) -> PathBuf {
     path
 }
 
+/// C1: each client authentication is in one place.
 #[tokio::test]
 async fn each_client_authentication_is_in_one_place() {
     let folder = tempfile::tempdir().unwrap();

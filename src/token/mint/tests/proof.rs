@@ -49,6 +49,7 @@ fn proof(request: &Request<bytes::Bytes>) -> &str {
     request.headers()["dpop"].to_str().unwrap()
 }
 
+/// C11: a signed assertion is made for the issuer or else the endpoint and never sent twice.
 #[tokio::test]
 async fn a_signed_assertion_is_made_for_the_issuer_or_else_the_endpoint_and_never_sent_twice() {
     let fake = Fake::serving(200, &[], TOKEN).await;
@@ -94,6 +95,7 @@ async fn a_signed_assertion_can_be_the_grant_or_the_bearer_token_of_the_request(
     assert_eq!(body(&seen[1]), "");
 }
 
+/// C13: a nonce that the server wants is sent once within the same mint.
 #[tokio::test]
 async fn a_nonce_that_the_server_wants_is_sent_once_within_the_same_mint() {
     let asked = AtomicUsize::new(0);
@@ -132,6 +134,7 @@ async fn a_server_that_always_wants_another_nonce_is_asked_twice() {
     assert_eq!(fake.seen().len(), 2);
 }
 
+/// C13: a bearer token is not what was asked for with DPoP.
 #[tokio::test]
 async fn a_bearer_token_is_not_what_was_asked_for_with_dpop() {
     for (answer, said) in [

@@ -1,0 +1,52 @@
+//! The framing of an upstream's answer, judged a second time (RFC 9112 6.1, 6.3).
+//!
+//! hyper resolves what can be read in two ways: it decodes `chunked` and leaves a `Content-Length` beside it, which
+//! would be passed on as the length of something else, and it takes a body in an unknown coding as it is, which would
+//! reach the caller without a word of that coding. Neither is ours to repair.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
+
+/// Whether the length of an answer with these fields can be read in one way only.
+#[must_use]
+pub fn is_framed_once(version: Version, headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let has_length = lengths.next().is_some();
+    if lengths.next().is_some() {
+        return false;
+    }
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        return true;
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    is_chunked && codings.next().is_none() && !has_length && version == Version::HTTP_11
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Version;
+
+    use super::is_framed_once;
+    use crate::header::tests::map;
+
+    /// B21: one length, or chunks, and nothing beside it.
+    #[test]
+    fn one_length_or_chunks_and_never_both() {
+        for (version, lines, expected) in [
+            (Version::HTTP_11, vec![], true),
+            (Version::HTTP_11, vec!["content-length: 5"], true),
+            (Version::HTTP_2, vec!["content-length: 5"], true),
+            (Version::HTTP_11, vec!["transfer-encoding: Chunked"], true),
+            (Version::HTTP_11, vec!["content-length: 5", "content-length: 5"], false),
+            (Version::HTTP_11, vec!["content-length: 5", "transfer-encoding: chunked"], false),
+            (Version::HTTP_11, vec!["transfer-encoding: chunked", "transfer-encoding: chunked"], false),
+            (Version::HTTP_11, vec!["transfer-encoding: gzip, chunked"], false),
+            (Version::HTTP_11, vec!["transfer-encoding: gzip"], false),
+            (Version::HTTP_11, vec!["transfer-encoding: "], false),
+            (Version::HTTP_10, vec!["transfer-encoding: chunked"], false),
+        ] {
+            assert_eq!(is_framed_once(version, &map(&lines)), expected, "{version:?} {lines:?}");
+        }
+    }
+}

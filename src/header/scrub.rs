@@ -1,0 +1,67 @@
+//! Answers whose fields repeat the credential of their request. The caller must not get it that way; what an upstream
+//! puts into a body is its own affair.
+
+use http::{HeaderMap, HeaderValue};
+use memchr::memmem;
+
+/// A credential shorter than this may be part of a value by chance, and is left alone.
+const LEAST: usize = 16;
+
+/// What stands in its place.
+const MASK: &[u8] = b"***";
+
+/// Removes what `attached` carries, without its scheme, from the values of an answer's fields. Looks only into values
+/// that have room for it, so the usual answer costs the comparison of a few lengths.
+pub fn scrub(headers: &mut HeaderMap, attached: &HeaderValue) {
+    let credential = attached.as_bytes().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    if credential.len() < LEAST {
+        return;
+    }
+    for value in headers.values_mut().filter(|value| value.len() >= credential.len()) {
+        if memmem::find(value.as_bytes(), credential).is_some() {
+            *value = without(value.as_bytes(), credential);
+        }
+    }
+}
+
+fn without(value: &[u8], credential: &[u8]) -> HeaderValue {
+    let mut left = Vec::with_capacity(value.len());
+    let mut from = 0;
+    for at in memmem::find_iter(value, credential) {
+        left.extend_from_slice(value.get(from..at).unwrap_or_default());
+        left.extend_from_slice(MASK);
+        from = at + credential.len();
+    }
+    left.extend_from_slice(value.get(from..).unwrap_or_default());
+    HeaderValue::from_bytes(&left).unwrap_or_else(|_| HeaderValue::from_static("***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::scrub;
+    use crate::header::tests::{lines, map};
+
+    #[test]
+    fn a_repeated_credential_is_masked_and_all_else_stays() {
+        let mut headers = map(&[
+            "x-a: Bearer 0123456789abcdef",
+            "x-b: <0123456789abcdef>0123456789abcdef;",
+            "x-b: 0123456789abcde",
+            "x-c: the text of an answer, long enough to hold it",
+        ]);
+        scrub(&mut headers, &HeaderValue::from_static("Bearer 0123456789abcdef"));
+        let expected = [
+            "x-a: Bearer ***",
+            "x-b: 0123456789abcde",
+            "x-b: <***>***;",
+            "x-c: the text of an answer, long enough to hold it",
+        ];
+        assert_eq!(lines(&headers), expected);
+
+        let mut headers = map(&["x-a: short"]);
+        scrub(&mut headers, &HeaderValue::from_static("short"));
+        assert_eq!(lines(&headers), ["x-a: short"], "a word that stands there by chance");
+    }
+}
