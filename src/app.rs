@@ -1,5 +1,7 @@
 //! Config → Bound → run: the only place where all parts meet.
 
+mod certificates;
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,19 +12,22 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use tokio::runtime::{Builder, Runtime};
 
+use self::certificates::Certificates;
 use crate::access_log::{self, AccessLog};
 use crate::admin::Admin;
 use crate::caller::Callers;
 use crate::config::Config;
 use crate::header::Pseudonym;
-use crate::metrics::{Gauge, Limited, Metrics};
+use crate::metrics::{Floods, Gauge, Limited, Metrics};
 use crate::name::Name;
 use crate::process;
 use crate::proxy::plan::{NamedCredential, Plan};
 use crate::proxy::{Proxy, ReplayMemory, Shared};
 use crate::readiness::{Readiness, Task};
 use crate::route::Conflict;
-use crate::server::{self, BindError, Crowd, DrainHandle, Limits, ListenerSettings, Serving, Shape, Signals, Workers};
+use crate::server::{
+    self, BindError, Crowd, DrainHandle, Hangups, Limits, ListenerSettings, Serving, Shape, Signals, Workers,
+};
 use crate::token::{self, ExternalCredential, Minters};
 
 /// What keeps the program from starting or ends it.
@@ -97,7 +102,8 @@ impl Bound {
         let (drain_handle, drain) = DrainHandle::new();
         let count = self.config.workers.unwrap_or_else(cores);
         let limits = fitting(self.config.limits, process::raise_open_files());
-        let serving = Serving { limits, drain: drain.clone(), connections: self.metrics.connections() };
+        let (connections, floods) = (self.metrics.connections(), self.metrics.floods());
+        let serving = Serving { limits, drain: drain.clone(), connections, floods };
         let workers =
             Workers::start(shape, count, serving, |_| Arc::new(Proxy::new(Arc::clone(&shared), self.metrics.clone())))
                 .map_err(|error| AppError::System("a worker thread", error))?;
@@ -114,8 +120,9 @@ impl Bound {
             callers: shared.plan.load().callers.clone(),
             admitted: self.config.admin.callers.clone().unwrap_or_default(),
         };
-        let parts =
-            Control { admin, listener: self.admin, settings: self.config.drain, delay, readiness, drain_handle };
+        let certificates = Certificates::of(self.listeners.settings());
+        let settings = self.config.drain;
+        let parts = Control { admin, listener: self.admin, certificates, settings, delay, readiness, drain_handle };
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || control.block_on(parts.run(started)))
@@ -137,6 +144,7 @@ impl Bound {
 struct Control {
     admin: Admin,
     listener: server::Bound,
+    certificates: Certificates,
     settings: server::DrainSettings,
     delay: Duration,
     readiness: Readiness,
@@ -147,8 +155,15 @@ impl Control {
     /// Serves admin until the drain of the data plane is through, so that `/readyz` can be asked to the end.
     async fn run(self, started: Task) -> Result<(), AppError> {
         let mut signals = Signals::catch().map_err(|error| AppError::System("a signal handler", error))?;
+        let hangups = Hangups::catch().map_err(|error| AppError::System("a signal handler", error))?;
+        let reading = tokio::spawn(self.certificates.run(hangups));
         let (admin_handle, admin_drain) = DrainHandle::new();
-        let serving = Serving { limits: Limits::default(), drain: admin_drain.clone(), connections: Gauge::default() };
+        let serving = Serving {
+            limits: Limits::default(),
+            drain: admin_drain.clone(),
+            connections: Gauge::default(),
+            floods: Floods::default(),
+        };
         let workers = Workers::on_current_runtime(serving, Arc::new(self.admin));
         let crowd = Crowd::new(&Limits { connections: 1024, ..Limits::default() }, Limited::default());
         let serving = tokio::spawn(self.listener.accept(workers.handles(), crowd, admin_drain));
@@ -172,6 +187,7 @@ impl Control {
             Ok(Err(error)) => tracing::error!(%error, "the admin listener failed"),
             Err(error) => tracing::error!(%error, "the admin listener panicked"),
         }
+        reading.abort();
         tracing::info!("stopped");
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::name::Name;
 mod callers;
 mod exchanges;
 mod families;
+mod floods;
 mod handles;
 mod histogram;
 mod limited;
@@ -27,6 +28,7 @@ pub use prometheus_client::metrics::gauge::Gauge;
 
 pub use callers::{CallerDecision, CallerDecisions};
 pub use exchanges::NamedCredentialMetrics;
+pub use floods::{Flood, Floods};
 pub use limited::Limited;
 pub use tokens::{ExternalCredentialMetrics, MintOutcome};
 pub use upstream::UpstreamMetrics;
@@ -142,6 +144,12 @@ impl Metrics {
     #[must_use]
     pub fn caller_decisions(&self) -> CallerDecisions {
         self.0.caller_decisions.clone()
+    }
+
+    /// HTTP/2 connections of callers that were ended for flooding us.
+    #[must_use]
+    pub fn floods(&self) -> Floods {
+        self.0.families.floods.clone()
     }
 
     /// Access log lines that were given up.

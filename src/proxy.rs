@@ -145,7 +145,7 @@ enum Outcome {
 async fn serve(
     proxy: &Proxy,
     (mut parts, incoming): (Parts, Incoming),
-    connection: &Connection,
+    connection: &Arc<Connection>,
     open: &mut OpenRecord,
     found: &mut Found,
 ) -> Result<Outcome, Stop> {
@@ -185,7 +185,7 @@ async fn serve(
     let body = {
         let lengths = BodyLengths { kept: settings.replay_limit, most: settings.limits.body };
         let trailer_rule = || TrailerRule { named: Arc::clone(named), plan: Arc::clone(&plan) };
-        CallerBody::new(incoming, lengths, &proxy.shared.replay_memory, trailer_rule)
+        CallerBody::new((incoming, connection), lengths, &proxy.shared.replay_memory, trailer_rule)
     };
     open.body = Some(body.clone());
     let destination = Destination::of(named, &proxy.pools);

@@ -8,8 +8,10 @@ mod crowd;
 mod drain;
 mod guard;
 mod http1;
+mod http2;
 mod interim;
 mod listener;
+mod opening;
 mod signals;
 mod socket;
 mod turned_away;
@@ -30,13 +32,13 @@ use crate::body::AnswerBody;
 use crate::connect::Addresses;
 use crate::name::Name;
 use crate::target::HostRule;
-use crate::tls;
+use crate::tls::{self, Terminator};
 
 pub use self::connection::{Connection, Protocol, Secured};
 pub use self::crowd::{CONNECTIONS_PER_ADDRESS, Crowd};
 pub use self::drain::{Drain, DrainHandle};
 pub use self::listener::{BindError, Bound};
-pub use self::signals::Signals;
+pub use self::signals::{Hangups, Signals};
 pub use self::watch::Watch;
 pub use self::worker::{Serving, Shape, Worker, Workers};
 
@@ -104,6 +106,8 @@ pub struct ListenerSettings {
     pub dangerous_anonymous_callers: bool,
     /// The only callers that may use it; none: everyone it admits.
     pub callers: Option<Vec<Name>>,
+    /// Ends TLS; none: callers speak without it.
+    pub tls: Option<Arc<Terminator>>,
     /// Whether callers may use it as their proxy, and for what.
     pub forward_proxy: Option<Arc<ForwardProxy>>,
 }
@@ -131,6 +135,7 @@ impl ListenerSettings {
             allowed_origins: Vec::new(),
             dangerous_anonymous_callers: false,
             callers: None,
+            tls: None,
             forward_proxy: None,
         }
     }
@@ -170,10 +175,53 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Longest pause of a caller within a request body or while reading an answer (default 60 s): 408.
     pub body_timeout: Duration,
+    /// Fewest bytes a second of a body that is waited for, or of an answer that waits for its caller, over waits that
+    /// add up to `body_timeout` (default 64): 408.
+    pub body_rate: usize,
     /// Bytes of request bodies kept for replays, in all (default 64 MiB).
     pub replay_memory: usize,
     /// Longest answer of a token endpoint in bytes (default 64 KiB): 502.
     pub token_answer: usize,
+    /// What an HTTP/2 connection may cost besides.
+    pub http2: Http2Limits,
+}
+
+/// The `h2_…` keys of `[limits]` as resolved. All but `streams` are frames of one connection in one second; honest
+/// callers stay far below, however fast they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Limits {
+    /// Requests at a time (default 100).
+    pub streams: u32,
+    /// RST_STREAM, and as many errors that make us reset a stream (default 200).
+    pub resets: u32,
+    /// PING, beyond one for every frame of answers (default 100).
+    pub pings: u32,
+    /// SETTINGS (default 20).
+    pub settings: u32,
+    /// PRIORITY, beyond two for every request (default 200).
+    pub priorities: u32,
+    /// WINDOW_UPDATE, beyond four for every frame of answers and of requests (default 500).
+    pub window_updates: u32,
+    /// DATA of fewer than 5 bytes that ends no request, the length of what precedes every message of gRPC; a hundred
+    /// times as many of fewer than 64 bytes (default 2,000).
+    pub tiny_data: u32,
+    /// Frames of types that nobody has defined yet (default 100).
+    pub unknown: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            streams: 100,
+            resets: 200,
+            pings: 100,
+            settings: 20,
+            priorities: 200,
+            window_updates: 500,
+            tiny_data: 2_000,
+            unknown: 100,
+        }
+    }
 }
 
 /// hyper keeps room for this many fields; more would be refused by its parser, which neither logs nor explains.
@@ -192,8 +240,10 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
             body_timeout: Duration::from_secs(60),
+            body_rate: 64,
             replay_memory: 64 * 1024 * 1024,
             token_answer: 64 * 1024,
+            http2: Http2Limits::default(),
         }
     }
 }

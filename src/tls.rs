@@ -1,6 +1,7 @@
-//! rustls stays in this room: trust roots and client certificates become a [`Profile`].
+//! rustls stays in this room: trust roots and client certificates become a [`Profile`], what a listener shows and asks
+//! for a [`Terminator`].
 //!
-//! Not here: dialling (`connect`), and the TLS of our own listeners (`server`).
+//! Not here: dialling (`connect`), and serving what is inside (`server`).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -13,8 +14,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 pub use self::fault::Fault;
+pub use self::terminator::{
+    Alpn, ClientCertificate, Clients, ListenerSettings, Reloaded, Shaken, Stream, Terminator, Trust,
+};
 
 mod fault;
+mod names;
+mod terminator;
 
 /// A `tls` table as configured; paths already resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

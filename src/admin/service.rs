@@ -63,7 +63,7 @@ fn judge(request: &Request<Incoming>, connection: &Connection) -> Option<Failure
         Some(authority) => Some(authority.as_str()),
         None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
     };
-    let rules = BrowserRules { hosts, allowed_origins: &listener.allowed_origins };
+    let rules = BrowserRules { scheme: connection.scheme(), hosts, allowed_origins: &listener.allowed_origins };
     match browser::judge(request.method(), authority, request.headers(), rules) {
         Verdict::Pass => None,
         Verdict::Misdirected => Some(Failure::Misdirected),

@@ -24,6 +24,8 @@ const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-contro
 /// What a listener demands of authorities and origins.
 #[derive(Clone, Copy)]
 pub struct BrowserRules<'a> {
+    /// `http` or `https`: that of the listener's own origin.
+    pub scheme: &'static str,
     /// Which authorities it answers to.
     pub hosts: Hosts<'a>,
     /// Serialised origins (`https://app.example`) whose pages may call; lower case.
@@ -79,7 +81,7 @@ pub fn judge(method: &Method, authority: Option<&str>, headers: &HeaderMap, rule
     if authority.is_some_and(|authority| !rules.hosts.include(authority)) {
         return Verdict::Misdirected;
     }
-    match origin(headers, authority, rules.allowed_origins) {
+    match origin(headers, authority, rules) {
         Origin::Refused => Verdict::CrossSite,
         Origin::Allowed(origin) if is_preflight(method, headers) => Verdict::Preflight(preflight(origin, headers)),
         Origin::Allowed(origin) => Verdict::CrossOrigin(AllowedOrigin(origin.clone())),
@@ -110,7 +112,7 @@ enum Origin<'h> {
     Refused,
 }
 
-fn origin<'h>(headers: &'h HeaderMap, authority: Option<&str>, allowed: &[String]) -> Origin<'h> {
+fn origin<'h>(headers: &'h HeaderMap, authority: Option<&str>, rules: BrowserRules<'_>) -> Origin<'h> {
     let mut values = headers.get_all(ORIGIN).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Origin::Absent,
@@ -118,22 +120,25 @@ fn origin<'h>(headers: &'h HeaderMap, authority: Option<&str>, allowed: &[String
         (Some(_), Some(_)) => return Origin::Refused,
     };
     let Ok(text) = value.to_str() else { return Origin::Refused };
-    if authority.is_some_and(|authority| is_own(text, authority)) {
+    if authority.is_some_and(|authority| is_own(text, rules.scheme, authority)) {
         Origin::Own
-    } else if text != "null" && allowed.iter().any(|origin| text.eq_ignore_ascii_case(origin)) {
+    } else if text != "null" && rules.allowed_origins.iter().any(|origin| text.eq_ignore_ascii_case(origin)) {
         Origin::Allowed(value)
     } else {
         Origin::Refused
     }
 }
 
-/// Whether an origin is `http://` and the authority that was asked for; port 80 may be left out on either side.
-fn is_own(origin: &str, authority: &str) -> bool {
-    let without_default_port = |text: &'_ str| text.len() - if text.ends_with(":80") { 3 } else { 0 };
-    let Some((scheme, host)) = origin.split_at_checked("http://".len()) else { return false };
+/// Whether an origin is this scheme and the authority that was asked for; the scheme's default port may be left out on
+/// either side.
+fn is_own(origin: &str, scheme: &str, authority: &str) -> bool {
+    let default_port = if scheme == "https" { ":443" } else { ":80" };
+    let without_default_port =
+        |text: &'_ str| text.len() - if text.ends_with(default_port) { default_port.len() } else { 0 };
+    let Some((of, host)) = origin.split_once("://") else { return false };
     let host = host.get(..without_default_port(host)).unwrap_or(host);
     let authority = authority.get(..without_default_port(authority)).unwrap_or(authority);
-    scheme.eq_ignore_ascii_case("http://") && !host.is_empty() && host.eq_ignore_ascii_case(authority)
+    of.eq_ignore_ascii_case(scheme) && !host.is_empty() && host.eq_ignore_ascii_case(authority)
 }
 
 /// `same-origin` is our own page and `none` is a person's doing (a typed address, a bookmark). Whatever else stands

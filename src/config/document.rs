@@ -48,7 +48,26 @@ pub(crate) struct Listener {
     pub(crate) allowed_origins: Field<Vec<Field<String>>>,
     pub(crate) callers: Field<Vec<Field<String>>>,
     pub(crate) forward_proxy: Field<ForwardProxy>,
+    pub(crate) tls: Field<ListenerTls>,
     pub(crate) dangerous: Field<ListenerDangers>,
+}
+
+/// `tls` of a listener.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write tls = { certificate = \"server.pem\", key = \"server.key\" }")]
+pub(crate) struct ListenerTls {
+    pub(crate) certificate: Field<String>,
+    pub(crate) key: Field<String>,
+    pub(crate) client_ca: Field<String>,
+    pub(crate) client_certificate: Field<ClientCertificate>,
+}
+
+/// `client_certificate`
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientCertificate {
+    Required,
+    Optional,
 }
 
 /// `dangerous` of a listener.
@@ -147,8 +166,17 @@ pub(crate) struct Limits {
     pub(crate) header_timeout: Field<Span>,
     pub(crate) idle_timeout: Field<Span>,
     pub(crate) body_timeout: Field<Span>,
+    pub(crate) body_rate: Field<Size>,
     pub(crate) replay_memory: Field<Size>,
     pub(crate) token_answer: Field<Size>,
+    pub(crate) h2_streams: Field<Count>,
+    pub(crate) h2_resets: Field<Count>,
+    pub(crate) h2_pings: Field<Count>,
+    pub(crate) h2_settings: Field<Count>,
+    pub(crate) h2_priorities: Field<Count>,
+    pub(crate) h2_window_updates: Field<Count>,
+    pub(crate) h2_tiny_data: Field<Count>,
+    pub(crate) h2_unknown: Field<Count>,
 }
 
 /// `[drain]`

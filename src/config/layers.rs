@@ -22,7 +22,7 @@ pub const ENVIRONMENT: [(&str, &[&str]); 6] = [
 ];
 
 /// Scalar defaults. Those of the credentials, which have names we cannot know, are filled in where they are resolved.
-const DEFAULTS: [(&[&str], &str); 12] = [
+const DEFAULTS: [(&[&str], &str); 13] = [
     (&["admin", "address"], "127.0.0.1:9901"),
     (&["log", "level"], "info"),
     (&["log", "format"], "text"),
@@ -32,6 +32,7 @@ const DEFAULTS: [(&[&str], &str); 12] = [
     (&["limits", "header_timeout"], "10s"),
     (&["limits", "idle_timeout"], "90s"),
     (&["limits", "body_timeout"], "60s"),
+    (&["limits", "body_rate"], "64B"),
     (&["limits", "replay_memory"], "64MiB"),
     (&["limits", "token_answer"], "64KiB"),
     (&["drain", "deadline"], "25s"),

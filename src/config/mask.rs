@@ -6,7 +6,7 @@
 //! the opposite is not.
 
 /// Keys whose values are no secrets.
-const HARMLESS: [&str; 81] = [
+const HARMLESS: [&str; 92] = [
     "accept_token_types",
     "access",
     "actor_token_type",
@@ -18,11 +18,14 @@ const HARMLESS: [&str; 81] = [
     "audience",
     "basic_encoding",
     "body_contains",
+    "body_rate",
     "body_timeout",
     "ca",
     "callers",
     "certificate",
     "client_authentication",
+    "client_ca",
+    "client_certificate",
     "client_id",
     "connect",
     "connections",
@@ -43,6 +46,14 @@ const HARMLESS: [&str; 81] = [
     "forwarded",
     "generate_authorization_header",
     "grant_type",
+    "h2_pings",
+    "h2_priorities",
+    "h2_resets",
+    "h2_settings",
+    "h2_streams",
+    "h2_tiny_data",
+    "h2_unknown",
+    "h2_window_updates",
     "header",
     "header_timeout",
     "host",

@@ -36,21 +36,31 @@ pub fn strip_forwarded(headers: &mut HeaderMap) {
     }
 }
 
+/// Who asked us, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The other end of the connection.
+    pub peer: &'a Peer,
+    /// The caller's `Host`; one that is no text is left out.
+    pub host: Option<&'a HeaderValue>,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
 /// Says who asked us, for which host, replacing what stands there. A Unix socket's peer has no address: `unknown`.
-///
-/// `host` is the caller's `Host`; one that is no text is left out.
-pub fn set_forwarded(headers: &mut HeaderMap, forwarded: Forwarded, peer: &Peer, host: Option<&HeaderValue>) {
+pub fn set_forwarded(headers: &mut HeaderMap, forwarded: Forwarded, asked: Asked<'_>) {
+    let Asked { peer, host, scheme } = asked;
     match forwarded {
         Forwarded::None => {}
         Forwarded::XForwarded => {
             headers.insert(X_FORWARDED_FOR, address(peer));
-            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
             if let Some(host) = host {
                 headers.insert(X_FORWARDED_HOST, host.clone());
             }
         }
         Forwarded::Rfc7239 => {
-            if let Ok(value) = HeaderValue::try_from(element(peer, host)) {
+            if let Ok(value) = HeaderValue::try_from(element(asked)) {
                 headers.insert(FORWARDED, value);
             }
         }
@@ -62,14 +72,14 @@ fn address(peer: &Peer) -> HeaderValue {
     address.unwrap_or_else(|| HeaderValue::from_static("unknown"))
 }
 
-/// `for=…;host=…;proto=http`; colons and brackets need quotes (RFC 7239 section 4).
-fn element(peer: &Peer, host: Option<&HeaderValue>) -> String {
-    let mut element = match peer.ip() {
+/// `for=…;host=…;proto=…`; colons and brackets need quotes (RFC 7239 section 4).
+fn element(asked: Asked<'_>) -> String {
+    let mut element = match asked.peer.ip() {
         Some(IpAddr::V4(ip)) => format!("for={ip}"),
         Some(IpAddr::V6(ip)) => format!("for=\"[{ip}]\""),
         None => "for=unknown".to_owned(),
     };
-    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+    if let Some(host) = asked.host.and_then(|host| host.to_str().ok()) {
         if !host.is_empty() && host.bytes().all(is_token_byte) {
             let _ = write!(element, ";host={host}");
         } else {
@@ -77,7 +87,7 @@ fn element(peer: &Peer, host: Option<&HeaderValue>) -> String {
             let _ = write!(element, ";host=\"{escaped}\"");
         }
     }
-    element.push_str(";proto=http");
+    let _ = write!(element, ";proto={}", asked.scheme);
     element
 }
 
@@ -86,7 +96,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::super::tests::{lines, map};
-    use super::{Forwarded, set_forwarded, strip_forwarded};
+    use super::{Asked, Forwarded, set_forwarded, strip_forwarded};
     use crate::peer::Peer;
 
     const UNIX: Peer = Peer::Unix { uid: Some(1), gid: None };
@@ -142,7 +152,7 @@ mod tests {
         ] {
             let mut headers = map(&[]);
             let host = host.map(|host| HeaderValue::from_str(host).unwrap());
-            set_forwarded(&mut headers, form, &peer, host.as_ref());
+            set_forwarded(&mut headers, form, Asked { peer: &peer, host: host.as_ref(), scheme: "http" });
             assert_eq!(lines(&headers), expected, "{form:?} {peer}");
         }
     }
@@ -150,7 +160,7 @@ mod tests {
     #[test]
     fn what_stood_there_is_replaced() {
         let mut headers = map(&["forwarded: for=evil", "forwarded: for=evil2"]);
-        set_forwarded(&mut headers, Forwarded::Rfc7239, &UNIX, None);
-        assert_eq!(lines(&headers), ["forwarded: for=unknown;proto=http"]);
+        set_forwarded(&mut headers, Forwarded::Rfc7239, Asked { peer: &UNIX, host: None, scheme: "https" });
+        assert_eq!(lines(&headers), ["forwarded: for=unknown;proto=https"]);
     }
 }

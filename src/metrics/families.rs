@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::exchanges::{Counts, Exchanges};
+use super::floods::Floods;
 use super::handles::Handles;
 use super::histogram::Histogram;
 use super::limited::Limited;
@@ -25,6 +26,7 @@ pub(super) struct Families {
     pub(super) tokens: Handles<(Name, Name), Tokens>,
     pub(super) upstreams: Handles<String, Connections>,
     pub(super) limited: Limited,
+    pub(super) floods: Floods,
 }
 
 impl Collector for Families {
@@ -37,6 +39,11 @@ impl Collector for Families {
             "keybearer_limited",
             "Requests and connections refused or cut off by a limit",
             self.limited.counts().map(|(limit, count)| ([("limit", limit.as_str())], count)),
+        )?;
+        writer.counters(
+            "keybearer_http2_floods",
+            "HTTP/2 connections of callers ended because of too many frames of one kind",
+            self.floods.counts().map(|(kind, count)| ([("kind", kind)], count)),
         )
     }
 }

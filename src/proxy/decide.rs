@@ -82,7 +82,7 @@ pub(super) fn arrive(
     if parts.method == Method::CONNECT && asked.is_none() {
         return Err(forward::no_tunnel("this listener opens no tunnels"));
     }
-    adopt_authority(parts, asked)?;
+    adopt_authority(parts, connection, asked)?;
     match judge(parts, plan, connection, asked) {
         Verdict::Pass => {}
         Verdict::CrossOrigin(origin) => found.cors = Some(origin),
@@ -169,12 +169,13 @@ fn proxied(
     }
 }
 
-/// RFC 9112 3.2.2: the authority of an absolute-form target replaces `Host`. Where we are no proxy it has to be ours.
-fn adopt_authority(parts: &mut Parts, asked: Option<&Asked>) -> Result<(), Stop> {
+/// RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target, where it has one, replaces `Host`. Where we are no proxy
+/// it has to be ours.
+fn adopt_authority(parts: &mut Parts, connection: &Connection, asked: Option<&Asked>) -> Result<(), Stop> {
     let Some(authority) = parts.uri.authority() else {
         return Ok(());
     };
-    if asked.is_none() && parts.uri.scheme_str() != Some("http") {
+    if asked.is_none() && parts.uri.scheme_str() != Some(connection.scheme()) {
         return Err(Stop::new(Failure::Misdirected));
     }
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Stop::new(Failure::BadTarget))?;
@@ -194,7 +195,7 @@ fn judge(parts: &Parts, plan: &Plan, connection: &Connection, asked: Option<&Ask
         Address::Tcp(_) if listener.address.is_local() => Hosts::Loopback(&names_host),
         Address::Tcp(_) | Address::Unix(_) => Hosts::Any,
     };
-    let rules = BrowserRules { hosts, allowed_origins: &listener.allowed_origins };
+    let rules = BrowserRules { scheme: connection.scheme(), hosts, allowed_origins: &listener.allowed_origins };
     browser::judge(&parts.method, authority(parts), &parts.headers, rules)
 }
 

@@ -90,7 +90,9 @@ pub(super) fn prepare(
     }
 
     let asked_host = headers.get(HOST).cloned();
-    header::set_forwarded(headers, settings.forwarded, &context.connection.peer, asked_host.as_ref());
+    let connection = context.connection;
+    let asked = header::Asked { peer: &connection.peer, host: asked_host.as_ref(), scheme: connection.scheme() };
+    header::set_forwarded(headers, settings.forwarded, asked);
     computed.apply(named, headers);
     if settings.host_header != HostHeader::Caller || !headers.contains_key(HOST) {
         headers.insert(HOST, named.host.clone());

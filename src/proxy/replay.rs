@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -20,6 +21,7 @@ use super::prepare::TrailerRule;
 use crate::access_log::NotReplayed;
 use crate::limit::Limit;
 use crate::metrics::Gauge;
+use crate::server::{Connection, Watch};
 
 /// Process-wide memory for copies of request bodies.
 #[derive(Debug)]
@@ -88,6 +90,29 @@ struct Source {
     /// No other attempt follows: the copy goes as soon as this one has sent it.
     is_last: bool,
     progress: Instant,
+    stall: Option<Box<Stall>>,
+}
+
+/// How long the caller may pause, where the guard does not keep that time.
+#[derive(Debug)]
+struct Stall {
+    connection: Arc<Connection>,
+    limit: Duration,
+    watch: Watch<()>,
+}
+
+impl Stall {
+    fn of(connection: &Arc<Connection>) -> Option<Box<Self>> {
+        let limit = connection.body_pause?;
+        Some(Box::new(Self { connection: Arc::clone(connection), limit, watch: Watch::default() }))
+    }
+
+    /// Ready once the caller has sent nothing for too long although it was asked.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.watch.poll_expired(cx, (), self.limit));
+        self.connection.body_stalled();
+        Poll::Ready(())
+    }
 }
 
 /// How far a body has come.
@@ -102,11 +127,11 @@ pub(super) enum Progress {
 }
 
 impl CallerBody {
-    /// Wraps what hyper reads from the caller; at most `lengths.kept` bytes are kept, within `memory`. The rule for its
-    /// trailers is made only where there is a body.
+    /// Wraps what hyper reads from the caller over its connection; at most `lengths.kept` bytes are kept, within `memory`.
+    /// The rule for its trailers is made only where there is a body.
     #[must_use]
     pub(super) fn new(
-        incoming: Incoming,
+        (incoming, connection): (Incoming, &Arc<Connection>),
         lengths: BodyLengths,
         memory: &Arc<ReplayMemory>,
         trailer_rule: impl FnOnce() -> TrailerRule,
@@ -133,6 +158,7 @@ impl CallerBody {
             trailers_sent: false,
             is_last: false,
             progress: Instant::now(),
+            stall: Stall::of(connection),
         })))))
     }
 
@@ -275,11 +301,30 @@ impl Source {
         self.ended = self.incoming.is_end_stream();
     }
 
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CallerBodyFailed>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let Some(stall) = &mut self.stall else { return polled.map(readable) };
+        if polled.is_ready() {
+            stall.watch.rest();
+            return polled.map(readable);
+        }
+        stall.poll(cx).map(|()| Some(Err(CallerBodyFailed)))
+    }
+
     fn forget(&mut self, why: NotReplayed) {
         self.memory.give_back(self.kept.len());
         self.kept = BytesMut::new();
         self.dropped.get_or_insert(why);
     }
+}
+
+fn readable(frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Option<Result<Frame<Bytes>, CallerBodyFailed>> {
+    frame.map(|frame| {
+        frame.map_err(|error| {
+            tracing::debug!(%error, "a caller's body could not be read");
+            CallerBodyFailed
+        })
+    })
 }
 
 impl Drop for Source {
@@ -330,7 +375,7 @@ impl Body for AttemptBody {
         if source.ended {
             return Poll::Ready(None);
         }
-        match ready!(Pin::new(&mut source.incoming).poll_frame(cx)) {
+        match ready!(source.poll_incoming(cx)) {
             None => {
                 source.ended = true;
                 source.progress = Instant::now();
@@ -345,8 +390,7 @@ impl Body for AttemptBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
-                tracing::debug!(%error, "a caller's body could not be read");
+            Some(Err(CallerBodyFailed)) => {
                 source.failed = true;
                 Poll::Ready(Some(Err(CallerBodyFailed)))
             }

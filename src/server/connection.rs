@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -67,6 +68,9 @@ pub struct Connection {
     pub secured: Option<Secured>,
     /// The version of HTTP that is spoken.
     pub protocol: Protocol,
+    /// Longest pause of the caller within a request body, where the service is to keep it: in HTTP/2, where only who
+    /// reads a body knows whether it waits for the caller. None where the guard keeps it.
+    pub body_pause: Option<Duration>,
     /// Heads that the guard let hyper see.
     heads: AtomicU64,
     /// Requests that reached the service; hyper serves them in order, one at a time.
@@ -91,6 +95,7 @@ impl Connection {
             listener,
             secured: None,
             protocol: Protocol::Http1,
+            body_pause: None,
             heads: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             refused: OnceLock::new(),
@@ -123,6 +128,27 @@ impl Connection {
     #[must_use]
     pub fn may_switch(&self) -> bool {
         self.switch() == Switch::Asked && self.is_latest()
+    }
+
+    /// The connection as one stream of HTTP/2 sees it, on which other streams' failures leave no trace.
+    pub(super) fn stream(&self) -> Self {
+        Self {
+            secured: self.secured.clone(),
+            protocol: self.protocol,
+            body_pause: self.body_pause,
+            ..Self::new(self.peer, Arc::clone(&self.listener))
+        }
+    }
+
+    /// The scheme of what comes over it.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.listener.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Notes that the caller stopped sending the body at hand, longer than `body_pause`.
+    pub fn body_stalled(&self) {
+        self.body_failed(Failure::RequestTimeout);
     }
 
     /// Why the caller's request body could not be read to its end, when it was the caller's doing.

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::DrainSettings;
+use crate::tls::Trust;
 
 /// How far the way down has come. The order is the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +22,11 @@ pub(super) enum Phase {
 
 /// What listeners and connections look at.
 #[derive(Clone, Debug)]
-pub struct Drain(watch::Receiver<Phase>);
+pub struct Drain {
+    process: watch::Receiver<Phase>,
+    /// A connection whose caller is no longer vouched for ends like one of a process that ends.
+    trust: Option<Trust>,
+}
 
 /// What the signal handling holds.
 #[derive(Debug)]
@@ -32,7 +37,7 @@ impl DrainHandle {
     #[must_use]
     pub fn new() -> (Self, Drain) {
         let (sender, receiver) = watch::channel(Phase::Serving);
-        (Self(sender), Drain(receiver))
+        (Self(sender), Drain { process: receiver, trust: None })
     }
 
     /// Goes down in order: lame duck at once, closed listeners after the delay, force at the deadline or when `force`
@@ -59,13 +64,33 @@ impl DrainHandle {
 }
 
 impl Drain {
+    /// The same for a connection that ends earlier where `trust` does.
+    pub(super) fn trusting(self, trust: Option<Trust>) -> Self {
+        Self { trust, ..self }
+    }
+
     pub(super) fn phase(&self) -> Phase {
-        *self.0.borrow()
+        let phase = *self.process.borrow();
+        if self.is_distrusted() { phase.max(Phase::Closing) } else { phase }
+    }
+
+    /// Whether nobody vouches for the caller any more.
+    pub(super) fn is_distrusted(&self) -> bool {
+        self.trust.as_ref().is_some_and(Trust::is_over)
     }
 
     /// Resolves once `phase` is reached. A handle that is gone counts as the end.
     pub(super) async fn reached(&mut self, phase: Phase) {
-        let _ = self.0.wait_for(|now| *now >= phase).await;
+        let reached = self.process.wait_for(|now| *now >= phase);
+        match &mut self.trust {
+            Some(trust) if phase <= Phase::Closing => tokio::select! {
+                _ = reached => {}
+                () = trust.over() => {}
+            },
+            Some(_) | None => {
+                let _ = reached.await;
+            }
+        }
     }
 
     /// Resolves once listeners are to close; for services that end with the process.

@@ -12,6 +12,7 @@
 mod framing;
 mod head;
 mod linger;
+mod pace;
 mod reading;
 mod writing;
 
@@ -20,7 +21,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use self::framing::Framing;
+pub(super) use self::head::{check_host, check_target};
 use self::linger::Linger;
+use self::pace::Pace;
 use self::reading::ReadWait;
 use super::connection::Connection;
 use super::worker::Counted;
@@ -47,6 +50,8 @@ pub(crate) struct Guard<IO> {
     has_written: bool,
     read_watch: Watch<ReadWait>,
     write_watch: Watch<()>,
+    read_pace: Pace,
+    write_pace: Pace,
     linger: Option<Linger>,
     /// Goes with the socket, which another protocol may keep longer than HTTP does.
     _counted: Option<Counted>,
@@ -88,6 +93,8 @@ impl<IO> Guard<IO> {
             has_written: false,
             read_watch: Watch::default(),
             write_watch: Watch::default(),
+            read_pace: Pace::default(),
+            write_pace: Pace::default(),
             linger: None,
             _counted: None,
         }

@@ -210,7 +210,8 @@ fn hand(accepted: Accepted, workers: &[Worker], crowd: &Crowd, settings: &Arc<Li
                 let (caller, limit) = (accepted.ip().map(tracing::field::display), limit.as_str());
                 tracing::warn!(listener = %settings.name, caller, connections = total, limit, "over the connection limit");
             }
-            Some(accepted)
+            // Within TLS nothing can be said before the handshake, which is what there is no room for.
+            settings.tls.is_none().then_some(accepted)
         }
     }
 }

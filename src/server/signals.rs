@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first starts the drain, the second forces the end.
+//! SIGTERM and SIGINT: the first starts the drain, the second forces the end. SIGHUP: files are read again.
 
 use std::io;
 
@@ -25,6 +25,27 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// SIGHUP, by which operators say that files have changed.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Starts to catch it; needs a runtime.
+    ///
+    /// # Errors
+    /// When the handler cannot be installed.
+    pub fn catch() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -1,14 +1,17 @@
-//! A caller's socket, TCP or Unix, on its way from the accepting thread to a worker and there.
+//! A caller's socket, TCP or Unix, on its way from the accepting thread to a worker and there, with TLS around it or
+//! without.
 
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::peer::Peer;
+use crate::tls;
 
 /// An accepted socket that no runtime knows yet.
 #[derive(Debug)]
@@ -19,9 +22,45 @@ pub(super) enum Accepted {
 
 /// A socket registered with the runtime of its worker.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) struct Socket {
+    stream: Stream,
+    /// What was read to find out what is spoken; read once more, and gone with its last byte.
+    ahead: BytesMut,
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed, so that a connection without TLS does not pay for it.
+    Secure(Box<tls::Stream<Socket>>),
+}
+
+impl Socket {
+    fn new(stream: Stream) -> Self {
+        Self { stream, ahead: BytesMut::new() }
+    }
+
+    /// What is inside TLS.
+    pub(super) fn inside(stream: tls::Stream<Self>) -> Self {
+        Self::new(Stream::Secure(Box::new(stream)))
+    }
+
+    /// Has `bytes`, which were read before, read once more.
+    pub(super) fn rewind(&mut self, bytes: BytesMut) {
+        self.ahead = bytes;
+    }
+
+    /// Reads what is ahead.
+    #[cold]
+    fn read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let step = self.ahead.len().min(buf.remaining());
+        buf.put_slice(self.ahead.get(..step).unwrap_or_default());
+        self.ahead.advance(step);
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+    }
 }
 
 impl Accepted {
@@ -39,7 +78,7 @@ impl Accepted {
             Self::Tcp(stream, address) => {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
-                Ok((Socket::Tcp(TcpStream::from_std(stream)?), Peer::Tcp(address)))
+                Ok((Socket::new(Stream::Tcp(TcpStream::from_std(stream)?)), Peer::Tcp(address)))
             }
             Self::Unix(stream) => {
                 stream.set_nonblocking(true)?;
@@ -49,7 +88,7 @@ impl Accepted {
                     uid: credentials.as_ref().map(tokio::net::unix::UCred::uid),
                     gid: credentials.as_ref().map(tokio::net::unix::UCred::gid),
                 };
-                Ok((Socket::Unix(stream), peer))
+                Ok((Socket::new(Stream::Unix(stream)), peer))
             }
         }
     }
@@ -57,15 +96,20 @@ impl Accepted {
 
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Socket::Tcp($stream) => $call,
-            Socket::Unix($stream) => $call,
+        match &mut $self.get_mut().stream {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
+            Stream::Secure($stream) => $call,
         }
     };
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            self.read_ahead(buf);
+            return Poll::Ready(Ok(()));
+        }
         each!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
@@ -84,7 +128,10 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        match &self.stream {
+            Stream::Tcp(_) | Stream::Unix(_) => true,
+            Stream::Secure(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -26,6 +26,11 @@ impl<K: Copy + PartialEq> Watch<K> {
         self.since = None;
     }
 
+    /// The wait is over; tells how long it lasted.
+    pub fn waited(&mut self) -> Duration {
+        self.since.take().map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+
     /// Waits on for `kind`; ready once that has lasted `limit`.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>, kind: K, limit: Duration) -> Poll<()> {
         let since = match self.since {

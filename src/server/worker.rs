@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::crowd::Seat;
 use super::drain::{Drain, Phase};
 use super::guard::Guard;
-use super::socket::Accepted;
-use super::{Connection, Limits, ListenerSettings, Service, http1};
-use crate::metrics::Gauge;
+use super::opening::{self, Opened};
+use super::socket::{Accepted, Socket};
+use super::{Connection, Limits, ListenerSettings, Protocol, Service, http1, http2};
+use crate::metrics::{Floods, Gauge};
+use crate::peer::Peer;
 
 /// The shape of the runtime; ARCHITECTURE.md has the measurement that decided between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct Serving {
     pub drain: Drain,
     /// Counts open connections.
     pub connections: Gauge,
+    /// Counts HTTP/2 connections that were ended for flooding us.
+    pub floods: Floods,
 }
 
 /// One worker, as the accepting thread sees it.
@@ -85,6 +91,7 @@ impl Workers {
                 service: service(index),
                 serving: serving.clone(),
                 connections: Arc::clone(&worker.connections),
+                tasks: TaskTracker::new(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -99,7 +106,7 @@ impl Workers {
     pub fn on_current_runtime<S: Service>(serving: Serving, service: Arc<S>) -> Self {
         let (worker, sockets) = Worker::new();
         let connections = Arc::clone(&worker.connections);
-        tokio::spawn(Serve { service, serving, connections }.run(sockets));
+        tokio::spawn(Serve { service, serving, connections, tasks: TaskTracker::new() }.run(sockets));
         Self { workers: vec![worker], threads: Vec::new() }
     }
 
@@ -145,14 +152,15 @@ struct Serve<S> {
     service: Arc<S>,
     serving: Serving,
     connections: Arc<AtomicUsize>,
+    tasks: TaskTracker,
 }
 
 impl<S: Service> Serve<S> {
     /// Serves until the drain is through and every connection has ended.
     async fn run(self, mut sockets: mpsc::UnboundedReceiver<Handed>) {
-        let Self { service, serving: Serving { limits, drain, connections: gauge }, connections } = self;
-        let mut closing = drain.clone();
-        let tasks = tokio_util::task::TaskTracker::new();
+        let mut closing = self.serving.drain.clone();
+        let tasks = self.tasks.clone();
+        let worker = Arc::new(self);
         loop {
             let (accepted, listener, seat) = tokio::select! {
                 biased;
@@ -162,7 +170,7 @@ impl<S: Service> Serve<S> {
                 },
                 () = closing.reached(Phase::Closing) => break,
             };
-            let counted = Counted::new(&connections, &gauge, (tasks.token(), seat));
+            let counted = Counted::new(&worker.connections, &worker.serving.connections, (worker.tasks.token(), seat));
             let (socket, peer) = match accepted.register() {
                 Ok(registered) => registered,
                 Err(error) => {
@@ -170,11 +178,9 @@ impl<S: Service> Serve<S> {
                     continue;
                 }
             };
-            let connection = Arc::new(Connection::new(peer, listener));
-            let guard = Guard::new(socket, Arc::clone(&connection), limits).counting(counted);
-            tasks.spawn(http1::serve(TokioIo::new(guard), Arc::clone(&service), connection, drain.clone()));
+            tasks.spawn(Arc::clone(&worker).open(socket, peer, listener, counted));
         }
-        drop(drain);
+        drop(worker);
         // Sockets that were on their way when the listeners closed are dropped with the channel: nothing was read.
         sockets.close();
         tasks.close();
@@ -184,6 +190,51 @@ impl<S: Service> Serve<S> {
             // HTTP ends by itself then; what speaks another protocol ends with the runtime.
             () = closing.reached(Phase::Forced) => {
                 let _ = tokio::time::timeout(FORCED, tasks.wait()).await;
+            }
+        }
+    }
+
+    /// Opens a connection within the time for a head, and serves it in a task of its own: one that waits for its first
+    /// bytes costs little, and one in HTTP/1 does not pay for what TLS and HTTP/2 need.
+    async fn open(self: Arc<Self>, socket: Socket, peer: Peer, listener: Arc<ListenerSettings>, counted: Counted) {
+        let deadline = Instant::now() + self.serving.limits.header_timeout;
+        let mut drain = self.serving.drain.clone();
+        let opening = async {
+            match &listener.tls {
+                None => opening::plain(socket).await,
+                Some(terminator) => Box::pin(opening::secure(socket, terminator)).await,
+            }
+        };
+        let opened = tokio::select! {
+            biased;
+            opened = tokio::time::timeout_at(deadline, opening) => opened,
+            () = drain.reached(Phase::Closing) => return,
+        };
+        if let Ok(Ok(Opened { socket, protocol, secured, trust })) = opened {
+            let mut connection = Connection::new(peer, listener);
+            connection.secured = secured;
+            connection.protocol = protocol;
+            self.serve(socket, connection, drain.trusting(trust), counted);
+        }
+    }
+
+    /// Serves a connection to its end.
+    fn serve(&self, socket: Socket, connection: Connection, drain: Drain, counted: Counted) {
+        let (service, limits) = (Arc::clone(&self.service), self.serving.limits);
+        match connection.protocol {
+            Protocol::Http1 => {
+                let connection = Arc::new(connection);
+                let guard = Guard::new(socket, Arc::clone(&connection), limits).counting(counted);
+                self.tasks.spawn(http1::serve(TokioIo::new(guard), service, connection, drain));
+            }
+            Protocol::Http2 => {
+                let floods = self.serving.floods.clone();
+                let around = http2::Surroundings { limits, drain, floods, tasks: self.tasks.clone() };
+                let served = http2::serve(socket, service, connection, around);
+                self.tasks.spawn(async move {
+                    served.await;
+                    drop(counted);
+                });
             }
         }
     }

@@ -9,7 +9,7 @@ use keybearer::access_log::NotReplayed;
 use keybearer::answer::Failure;
 use keybearer::config::{self, Secrets, Source};
 use keybearer::limit::{Limit, RETRIES_IN_RESERVE};
-use keybearer::server::{CONNECTIONS_PER_ADDRESS, Limits};
+use keybearer::server::{CONNECTIONS_PER_ADDRESS, Http2Limits, Limits};
 use keybearer::token::MOST_WAITING;
 use keybearer::upstream::{LONGEST_HEAD, PoolLimits};
 use serde_json::{Map, Value};
@@ -215,8 +215,13 @@ async fn the_reference_passes_the_check_with_every_key_put_in_force() {
     let config = reference.lines().map(uncommented).collect::<Vec<_>>().join("\n");
     assert_ne!(config, reference.trim_end());
     let authority = Authority::new("the reference");
-    let setup =
-        provided(&config).file("upstream-ca.pem", &authority.certificate).file("login-ca.pem", &authority.certificate);
+    let server = authority.server();
+    let setup = provided(&config)
+        .file("upstream-ca.pem", &authority.certificate)
+        .file("login-ca.pem", &authority.certificate)
+        .file("callers-ca.pem", &authority.certificate)
+        .file("server.pem", &server.certificate)
+        .file("server.key", &server.key);
     let output = setup.output(&["check"]).await;
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -273,9 +278,13 @@ fn defaults() -> Vec<(&'static str, String)> {
         header_timeout,
         idle_timeout,
         body_timeout,
+        body_rate,
         replay_memory,
         token_answer,
+        http2,
     } = Limits::default();
+    let Http2Limits { streams, resets, pings, settings, priorities, window_updates, tiny_data, unknown } = http2;
+    let frames = |count: u32| format!("`{count}`");
     assert_eq!((body, connections_per_caller), (None, None));
     vec![
         ("target", size(target)),
@@ -290,6 +299,15 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("idle_timeout", time(idle_timeout)),
         ("replay_memory", size(replay_memory)),
         ("token_answer", size(token_answer)),
+        ("body_rate", format!("`\"{body_rate}B\"`")),
+        ("h2_streams", frames(streams)),
+        ("h2_resets", frames(resets)),
+        ("h2_pings", frames(pings)),
+        ("h2_settings", frames(settings)),
+        ("h2_priorities", frames(priorities)),
+        ("h2_window_updates", frames(window_updates)),
+        ("h2_tiny_data", frames(tiny_data)),
+        ("h2_unknown", frames(unknown)),
     ]
 }
 

@@ -98,6 +98,15 @@ mod malformed;
 /// Bodies and connections of callers: whole, in pieces, cut short, left open.
 mod connections;
 
+/// Callers that speak HTTP/2, with deadlines and bounds of its own.
+mod http2;
+
+/// Floods of HTTP/2 frames are ended; fast callers are not.
+mod floods;
+
+/// Listeners with TLS: versions of HTTP, callers' certificates, files that change.
+mod listener_tls;
+
 /// A thousand callers and no token yet.
 mod cold_start;
 

@@ -52,7 +52,7 @@ async fn rfc_9112_a_malformed_head_is_answered_and_ends_the_connection() {
             (400, "\nGET /orders/x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             (400, "hello\r\n\r\n"),
             (400, "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\r\n\r\n"),
-            (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            (505, "PRI * HTTP/2.0\r\n\r\nNO\r\n\r\n"),
             // 2.3, 3: the request line
             (505, "GET /orders/x HTTP/3.0\r\nHost: localhost\r\n\r\n"),
             (505, "GET /orders/x HTTP/0.9\r\nHost: localhost\r\n\r\n"),

@@ -2,6 +2,7 @@
 
 pub(crate) mod canary;
 pub(crate) mod certificates;
+pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod metrics;

@@ -17,7 +17,7 @@ fn headers(lines: &[&str]) -> HeaderMap {
 fn on_loopback(method: &Method, authority: Option<&str>, lines: &[&str], allowed: &[&str]) -> Verdict {
     let names_host = |authority: &str| crate::header::host_without_port(authority) == "orders.internal";
     let allowed_origins: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-    let rules = BrowserRules { hosts: Hosts::Loopback(&names_host), allowed_origins: &allowed_origins };
+    let rules = BrowserRules { scheme: "http", hosts: Hosts::Loopback(&names_host), allowed_origins: &allowed_origins };
     judge(method, authority, &headers(lines), rules)
 }
 
@@ -57,7 +57,7 @@ fn a_loopback_listener_takes_loopback_literals_localhost_and_the_hosts_of_matche
 
 #[test]
 fn any_other_listener_takes_any_host() {
-    let rules = BrowserRules { hosts: Hosts::Any, allowed_origins: &[] };
+    let rules = BrowserRules { scheme: "http", hosts: Hosts::Any, allowed_origins: &[] };
     let verdict = |lines: &[&str]| judge(&Method::GET, Some("proxy.corp.example"), &headers(lines), rules);
     assert_eq!(verdict(&[]), Verdict::Pass);
     assert_eq!(verdict(&["origin: http://proxy.corp.example"]), Verdict::Pass);

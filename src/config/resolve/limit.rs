@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::context::Context;
-use crate::config::document::{CredentialLimits as WrittenLimits, Document, Rate as WrittenRate, RateTable};
+use crate::config::document::{self, CredentialLimits as WrittenLimits, Document, Rate as WrittenRate, RateTable};
 use crate::config::field::{Entries, Field};
 use crate::config::quantity::{Count, Size};
 use crate::config::tree::NodeId;
 use crate::limit::Rate;
 use crate::name::Name;
 use crate::proxy::settings::CredentialLimits;
-use crate::server::{Limits, MOST_FIELDS};
+use crate::server::{Http2Limits, Limits, MOST_FIELDS};
 
 /// `[limits]`
 pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limits> {
@@ -36,6 +36,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limi
     let header_timeout = context.positive(&limits.header_timeout);
     let idle_timeout = context.positive(&limits.idle_timeout);
     let body_timeout = context.positive(&limits.body_timeout);
+    let http2 = http2(context, limits);
     Some(Limits {
         target: target?,
         header: header?,
@@ -47,8 +48,43 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limi
         header_timeout: header_timeout?,
         idle_timeout: idle_timeout?,
         body_timeout: body_timeout?,
+        body_rate: limits.body_rate.value()?.0,
         replay_memory: limits.replay_memory.value()?.0,
         token_answer: token_answer?,
+        http2: http2?,
+    })
+}
+
+fn http2(context: &Context<'_>, limits: &document::Limits) -> Option<Http2Limits> {
+    let default = Http2Limits::default();
+    let count = |field: &Field<Count>, default: u32| {
+        let Some((node, count)) = field.get() else {
+            return (!field.is_wrong()).then_some(default);
+        };
+        let fit = u32::try_from(count.0).ok().filter(|count| *count > 0);
+        if fit.is_none() {
+            let help = format!("leave it out for {default}");
+            context.findings.error(node, "this number must be greater than zero and less than 4294967296", help);
+        }
+        fit
+    };
+    let streams = count(&limits.h2_streams, default.streams);
+    let resets = count(&limits.h2_resets, default.resets);
+    let pings = count(&limits.h2_pings, default.pings);
+    let settings = count(&limits.h2_settings, default.settings);
+    let priorities = count(&limits.h2_priorities, default.priorities);
+    let window_updates = count(&limits.h2_window_updates, default.window_updates);
+    let tiny_data = count(&limits.h2_tiny_data, default.tiny_data);
+    let unknown = count(&limits.h2_unknown, default.unknown);
+    Some(Http2Limits {
+        streams: streams?,
+        resets: resets?,
+        pings: pings?,
+        settings: settings?,
+        priorities: priorities?,
+        window_updates: window_updates?,
+        tiny_data: tiny_data?,
+        unknown: unknown?,
     })
 }
 

@@ -26,6 +26,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
         let Some((node, listener)) = field.get() else { continue };
         let name = context.name(node, name);
         let address = address(context, node, listener);
+        let tls = tls::terminator(context, &listener.tls);
         let allowed_origins = origins(context, &listener.allowed_origins);
         let callers = context.callers(&listener.callers);
         let Some((at, address)) = address else { continue };
@@ -45,6 +46,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
             dangerous_anonymous_callers: anonymous,
             callers,
             forward_proxy: forward_proxy.flatten().map(Arc::new),
+            tls,
             ..ListenerSettings::new(name, address)
         };
         listeners.push(settings);

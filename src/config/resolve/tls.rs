@@ -1,4 +1,4 @@
-//! `tls` tables: checked, and read into profiles that equal tables share.
+//! `tls` tables: checked, and read into profiles that equal tables share, or into what ends TLS for a listener.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::context::Context;
 use super::secret::explain;
 use crate::config::Secrets;
-use crate::config::document::Tls;
+use crate::config::document::{self, ListenerTls, Tls};
 use crate::config::field::Field;
 use crate::config::tree::NodeId;
-use crate::tls::{Profile, Settings};
+use crate::tls::{ClientCertificate, Clients, ListenerSettings, Profile, Settings, Terminator};
 
 /// The profile for an endpoint that speaks TLS. `node` is what to point at when there is no table.
 pub(super) fn profile(context: &Context<'_>, node: NodeId, field: &Field<Tls>) -> Option<Arc<Profile>> {
@@ -70,6 +70,50 @@ fn settings(context: &Context<'_>, node: NodeId, tls: &Tls) -> Option<Settings> 
         return None;
     }
     Some(Settings { ca: path(&tls.ca), identity })
+}
+
+/// What ends TLS for a listener; none also where there was something to report.
+pub(super) fn terminator(context: &Context<'_>, field: &Field<ListenerTls>) -> Option<Arc<Terminator>> {
+    let (node, table) = field.get()?;
+    let settings = listener(context, node, table)?;
+    match Terminator::load(settings.clone()) {
+        Ok(terminator) => Some(Arc::new(terminator)),
+        // Without secrets at hand nobody is served either.
+        Err(_) if context.secrets == Secrets::Leave => Some(Arc::new(Terminator::unloaded(settings))),
+        Err(error) => {
+            let help = "paths are relative to the configuration file; certificates and keys are PEM files";
+            context.findings.error(node, explain(&error), help);
+            None
+        }
+    }
+}
+
+fn listener(context: &Context<'_>, node: NodeId, tls: &ListenerTls) -> Option<ListenerSettings> {
+    let required = |field, key, help| context.findings.required(field, node, key, help);
+    let certificate =
+        required(&tls.certificate, "certificate", "name the PEM file with the listener's certificate chain");
+    let key = required(&tls.key, "key", "name the PEM file with the private key of the certificate");
+    let presence = match &tls.client_certificate {
+        Field::Missing => Some(ClientCertificate::Required),
+        Field::Wrong(_) => None,
+        Field::Set(_, document::ClientCertificate::Required) => Some(ClientCertificate::Required),
+        Field::Set(_, document::ClientCertificate::Optional) => Some(ClientCertificate::Optional),
+    };
+    let clients = match &tls.client_ca {
+        Field::Missing => {
+            if let Some(at) = tls.client_certificate.node().filter(|_| !context.findings.is_misspelt(node, "client_ca"))
+            {
+                let message = "`client_certificate` has no effect without `client_ca`";
+                let help = "add `client_ca`, the PEM file with the authorities that sign callers' certificates";
+                context.findings.key_error(at, message, help);
+            }
+            None
+        }
+        Field::Wrong(_) => return None,
+        Field::Set(at, path) => Some(Clients { ca: context.path(*at, path), certificate: presence? }),
+    };
+    let path = |(at, text): (NodeId, &String)| context.path(at, text);
+    Some(ListenerSettings { certificate: path(certificate?), key: path(key?), clients })
 }
 
 fn load(context: &Context<'_>, node: NodeId, settings: &Settings) -> Option<Arc<Profile>> {

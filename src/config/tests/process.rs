@@ -7,7 +7,8 @@ use super::{MINIMAL, assert_problem, good, load, load_env, problem, problems, wi
 use crate::caller::Proof;
 use crate::config::{AccessLogTarget, ENVIRONMENT, LogFormat, Secrets, Source};
 use crate::proxy::settings::{Forwarded, HostHeader, Replay, Timeouts};
-use crate::server::{Address, Limits};
+use crate::server::{Address, Http2Limits, Limits};
+use crate::tls::ClientCertificate;
 use crate::token::{BasicEncoding, ClientAuthentication, RenewAhead};
 
 fn tcp(address: &str) -> Address {
@@ -62,11 +63,23 @@ fn nothing_written_means_the_defaults() {
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(90),
         body_timeout: Duration::from_secs(60),
+        body_rate: 64,
         replay_memory: 64 * 1024 * 1024,
         token_answer: 64 * 1024,
+        http2: Http2Limits {
+            streams: 100,
+            resets: 200,
+            pings: 100,
+            settings: 20,
+            priorities: 200,
+            window_updates: 500,
+            tiny_data: 2000,
+            unknown: 100,
+        },
     };
     assert_eq!(limits, Limits::default());
     assert_eq!(config.limits, limits);
+    assert!(config.listeners[0].tls.is_none());
     assert_eq!((config.drain.delay, config.drain.deadline), (None, Duration::from_secs(25)));
     assert_eq!((config.workers, config.file), (None, None));
 }
@@ -260,6 +273,9 @@ fn settings_of_the_process_are_checked() {
         ("[limits]\nbody = 1000", "256KiB"),
         ("[limits]\ntoken_answer = \"0B\"", "greater than zero"),
         ("[limits]\nheader_timeout = \"0s\"", "longer than zero"),
+        ("[limits]\nh2_streams = 0", "leave it out for 100"),
+        ("[limits]\nh2_pings = 4294967296", "less than 4294967296"),
+        ("[limits]\nh2_ping = 1", "did you mean `h2_pings`?"),
         ("[limits]\nidle_timeout = \"90\"", "this is not a duration with its unit"),
         ("[drain]\ndelay = \"30s\"", "longer than the deadline"),
         ("drain = 5", "expected a table"),
@@ -274,4 +290,58 @@ fn settings_of_the_process_are_checked() {
     }
     assert!(load("[listeners]").is_ok());
     assert_eq!(problems("listeners = 5\n").len(), 1);
+}
+
+/// A folder with a certificate, its key and a configuration whose one listener has this `tls` table.
+fn tls_listener(tls: &str, secrets: Secrets) -> Result<crate::config::Loaded, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("server.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("server.key"), made.signing_key.serialize_pem()).unwrap();
+    let file = folder.path().join("proxy.toml");
+    let text = format!("[listeners.default]\ntls = {tls}\n{MINIMAL}");
+    std::fs::write(&file, text).unwrap();
+    crate::config::load(&Source::File(file), secrets).map_err(|problems| problems.render(false))
+}
+
+#[test]
+fn a_listener_with_tls_reads_its_files_and_asks_callers_for_certificates_where_told() {
+    let server = "certificate = \"server.pem\", key = \"server.key\"";
+    for (rest, expected) in [
+        ("", None),
+        (", client_ca = \"server.pem\"", Some(ClientCertificate::Required)),
+        (", client_ca = \"server.pem\", client_certificate = \"optional\"", Some(ClientCertificate::Optional)),
+    ] {
+        let config = tls_listener(&format!("{{ {server}{rest} }}"), Secrets::Read).unwrap().config;
+        let settings = config.listeners[0].tls.as_ref().unwrap().settings();
+        assert!(settings.certificate.ends_with("server.pem") && settings.key.ends_with("server.key"));
+        assert_eq!(settings.clients.as_ref().map(|clients| clients.certificate), expected);
+    }
+}
+
+#[test]
+fn mistakes_in_the_tls_of_a_listener_name_the_file_or_the_key() {
+    for (tls, expected) in [
+        ("{ certificate = \"server.pem\" }", "the key `key` is missing"),
+        ("{ key = \"server.key\" }", "the key `certificate` is missing"),
+        ("{ certificate = \"none.pem\", key = \"server.key\" }", "none.pem"),
+        ("{ certificate = \"server.pem\", key = \"server.pem\" }", "holds no private key"),
+        ("{ certificate = \"server.pem\", key = \"server.key\", client_ca = \"server.key\" }", "holds no certificate"),
+        (
+            "{ certificate = \"server.pem\", key = \"server.key\", client_certificate = \"optional\" }",
+            "no effect without `client_ca`",
+        ),
+        (
+            "{ certificate = \"server.pem\", key = \"server.key\", client_certificate = \"option\" }",
+            "did you mean \"optional\"?",
+        ),
+        ("{ certificate = \"server.pem\", key = \"server.key\", ca = \"server.pem\" }", "unknown key `ca`"),
+        ("\"server.pem\"", "expected a table"),
+    ] {
+        let found = tls_listener(tls, Secrets::Read).map(|_| ()).unwrap_err();
+        assert!(found.contains(expected), "{tls}: {found}");
+    }
+    let missing = "{ certificate = \"none.pem\", key = \"none.key\" }";
+    let config = tls_listener(missing, Secrets::Leave).unwrap().config;
+    assert!(config.listeners[0].tls.is_some(), "it can be explained without its files");
 }

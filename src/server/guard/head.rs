@@ -151,7 +151,10 @@ fn request_line(line: &[u8], target_limit: usize) -> Result<RequestLine, Failure
     else {
         return Err(Failure::BadRequest);
     };
-    if method.is_empty() || method.len() > METHOD_LIMIT || !method.iter().copied().all(is_token_byte) {
+    // RFC 9110 9.1: case counts. Servers that take `get` for GET would be told something else than was matched here, and
+    // strict ones refuse it.
+    let is_method = |byte: u8| is_token_byte(byte) && !byte.is_ascii_lowercase();
+    if method.is_empty() || method.len() > METHOD_LIMIT || !method.iter().copied().all(is_method) {
         return Err(Failure::BadRequest);
     }
     if target.len() > target_limit {
@@ -187,7 +190,7 @@ fn check_authority(target: &[u8]) -> Result<(), Failure> {
 }
 
 /// Lets through only targets that `http::Uri` keeps byte for byte, so that what is matched is what came on the wire.
-fn check_target(method: &[u8], target: &[u8]) -> Result<(), Failure> {
+pub(crate) fn check_target(method: &[u8], target: &[u8]) -> Result<(), Failure> {
     match target.first() {
         Some(b'/') if target.iter().copied().all(is_plain_target_byte) => Ok(()),
         Some(b'*') if target.len() == 1 && method == b"OPTIONS" => Ok(()),
@@ -200,6 +203,13 @@ fn check_target(method: &[u8], target: &[u8]) -> Result<(), Failure> {
         }
         _ => Err(Failure::BadRequest),
     }
+}
+
+/// Whether an authority holds nothing but what names, addresses and ports are made of.
+pub(crate) fn check_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
+    })
 }
 
 /// RFC 9110 5.6.2 `tchar`.

@@ -8,6 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::head::{self, HeadLimits, Upgrade};
+use super::pace::Pace;
 use super::{Body, Guard, Phase};
 use crate::answer::Failure;
 use crate::server::Limits;
@@ -81,6 +82,8 @@ impl<IO> Guard<IO> {
         }
         if is_new {
             self.connection.head_released();
+            self.read_watch.rest();
+            self.read_pace = Pace::default();
         }
         Ok(judged)
     }
@@ -113,6 +116,19 @@ impl<IO> Guard<IO> {
                 Err(self.fail(Failure::BadRequest, broken))
             }
         }
+    }
+
+    /// Called when bytes have come. A head has its time as a whole, so what was waited for it counts on; a body may
+    /// pause, but not crawl.
+    fn keep_pace(&mut self, bytes: usize) -> io::Result<()> {
+        if let Phase::Body(_) = self.phase {
+            let waited = self.read_watch.waited();
+            if self.read_pace.is_too_slow(bytes, waited, &self.limits) {
+                let late = io::Error::new(io::ErrorKind::TimedOut, "the caller sends its body too slowly");
+                return Err(self.fail(Failure::RequestTimeout, late));
+            }
+        }
+        Ok(())
     }
 
     /// Which deadline runs while no byte comes; none while an exchange without outstanding body bytes is being served,
@@ -296,7 +312,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guard<IO> {
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
-            this.read_watch.rest();
+            this.keep_pace(buf.filled().len() - before)?;
             if this.judge_fresh(buf, before)? {
                 this.note_body();
                 return Poll::Ready(Ok(()));

@@ -13,8 +13,13 @@ use super::{Guard, Phase};
 impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
     /// A caller that does not read its answer is given `body_timeout` for every step.
     fn poll_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.write_watch.rest();
+        if let Poll::Ready(result) = &written {
+            let waited = self.write_watch.waited();
+            let bytes = *result.as_ref().unwrap_or(&0);
+            if !waited.is_zero() && self.write_pace.is_too_slow(bytes, waited, &self.limits) {
+                let late = io::Error::new(io::ErrorKind::TimedOut, "the caller reads its answer too slowly");
+                return Poll::Ready(Err(late));
+            }
             return written;
         }
         ready!(self.write_watch.poll_expired(cx, (), self.limits.body_timeout));

@@ -2,7 +2,7 @@
 //! (RFC 9110 7.8). Every other field is only checked for its syntax (RFC 9110 5).
 
 use super::super::framing::Framing;
-use super::{Head, RequestLine, Upgrade, Version, is_token_byte, is_value_byte};
+use super::{Head, RequestLine, Upgrade, Version, check_host, is_token_byte, is_value_byte};
 use crate::answer::Failure;
 use crate::header;
 
@@ -12,6 +12,7 @@ pub(super) struct Fields {
     count: usize,
     hosts: usize,
     content_length: Option<u64>,
+    content_types: usize,
     transfer_encoding: Option<Coding>,
     /// Whether `Connection` names `upgrade`.
     names_upgrade: bool,
@@ -52,6 +53,7 @@ impl Fields {
         }
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value.trim_ascii()),
+            12 if name.eq_ignore_ascii_case(b"content-type") => self.content_type(),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value.trim_ascii()),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.coding(value),
             10 if name.eq_ignore_ascii_case(b"connection") => {
@@ -77,10 +79,13 @@ impl Fields {
     /// RFC 9112 3.2: exactly one, and a valid one.
     fn host(&mut self, value: &[u8]) -> Result<(), Failure> {
         self.hosts += 1;
-        let known_bytes = value.iter().all(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
-        });
-        if self.hosts == 1 && known_bytes { Ok(()) } else { Err(Failure::BadRequest) }
+        if self.hosts == 1 && check_host(value) { Ok(()) } else { Err(Failure::BadRequest) }
+    }
+
+    /// RFC 9110 5.3, 8.3: one value, so one line; of two, each server behind would choose its own.
+    fn content_type(&mut self) -> Result<(), Failure> {
+        self.content_types += 1;
+        if self.content_types == 1 { Ok(()) } else { Err(Failure::BadRequest) }
     }
 
     /// RFC 9112 6.3: digits only, once; even the same value twice is refused.
