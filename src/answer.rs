@@ -69,6 +69,10 @@ pub enum Failure {
     UpstreamDns,
     /// The upstream refused or reset the connection.
     UpstreamUnreachable,
+    /// The upstream's name leads to an address that is not admitted.
+    UpstreamForbidden,
+    /// The proxy on the way out cannot be reached, or refuses.
+    HttpProxy,
     /// TLS with the upstream failed.
     UpstreamTls,
     /// The upstream closed the connection before it answered.
@@ -89,7 +93,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, in the order of the table.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::NoMatch,
         Self::MethodNotAllowed,
         Self::Disabled,
@@ -114,6 +118,8 @@ impl Failure {
         Self::DestinationNotAllowed,
         Self::UpstreamDns,
         Self::UpstreamUnreachable,
+        Self::UpstreamForbidden,
+        Self::HttpProxy,
         Self::UpstreamTls,
         Self::UpstreamClosed,
         Self::UpstreamProtocol,
@@ -167,6 +173,12 @@ impl Failure {
             }
             Self::UpstreamDns => (S::BAD_GATEWAY, "dns_error", "The upstream's name does not resolve"),
             Self::UpstreamUnreachable => (S::BAD_GATEWAY, "connection_refused", "The upstream cannot be reached"),
+            Self::UpstreamForbidden => {
+                (S::BAD_GATEWAY, "destination_ip_prohibited", "The upstream's address is not allowed")
+            }
+            Self::HttpProxy => {
+                (S::BAD_GATEWAY, "http_proxy_refused", "The proxy on the way out cannot be reached or refuses")
+            }
             Self::UpstreamTls => (S::BAD_GATEWAY, "tls_protocol_error", "TLS with the upstream failed"),
             Self::UpstreamClosed => {
                 (S::BAD_GATEWAY, "connection_terminated", "The upstream closed the connection before it answered")

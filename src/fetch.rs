@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use http::header::{CONNECTION, HOST, PROXY_AUTHORIZATION};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -18,8 +18,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use crate::connect::{self, ConnectError, HttpProxy, Stream};
-use crate::tls::Profile;
+use crate::connect::{Addresses, ConnectError, Destination, HttpProxy, Route, Stream};
+use crate::tls::{Alpn, Profile};
 
 /// Bounds of one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,20 @@ pub struct Way<'a> {
     pub tls: &'a Profile,
     /// The proxy on the way out.
     pub http_proxy: Option<&'a HttpProxy>,
+    /// To which addresses it may lead.
+    pub addresses: Addresses,
+}
+
+impl<'a> Way<'a> {
+    /// The proxy through which it leads to `url`, if it does.
+    #[must_use]
+    pub fn proxy(&self, url: &Uri) -> Option<&'a HttpProxy> {
+        let target = Target::of(url).ok()?;
+        match Route::to(&target.destination(*self), self.http_proxy) {
+            Route::Direct => None,
+            Route::Tunnel(proxy) | Route::InTheOpen(proxy) => Some(proxy),
+        }
+    }
 }
 
 /// Why there is no answer. Holds no byte of the request or the answer.
@@ -76,8 +90,9 @@ pub enum FetchError {
 pub async fn fetch(request: Request<Bytes>, way: Way<'_>, limits: Limits) -> Result<Response<Bytes>, FetchError> {
     let deadline = Instant::now() + limits.timeout;
     let (target, mut request) = address(request)?;
-    let route = Route::to(&target, way);
-    let stream = route.open(&target, limits.timeout).await.map_err(FetchError::Connect)?;
+    let destination = target.destination(way);
+    let route = Route::to(&destination, way.http_proxy);
+    let stream = route.open(&destination, limits.timeout).await.map_err(FetchError::Connect)?;
     match route {
         Route::InTheOpen(proxy) => {
             if let Some(credentials) = proxy.credentials() {
@@ -85,7 +100,7 @@ pub async fn fetch(request: Request<Bytes>, way: Way<'_>, limits: Limits) -> Res
             }
         }
         // What the proxy gets is in the tunnel's own request; here the target reads the target alone.
-        Route::Direct(_) | Route::Tunnel(..) => *request.uri_mut() = origin_form(request.uri()),
+        Route::Direct | Route::Tunnel(_) => *request.uri_mut() = origin_form(request.uri()),
     }
     let answer = tokio::time::timeout_at(deadline, exchange(stream, request, limits.body));
     let answer = answer.await.unwrap_or(Err(FetchError::Timeout))?;
@@ -96,61 +111,39 @@ pub async fn fetch(request: Request<Bytes>, way: Way<'_>, limits: Limits) -> Res
     Ok(answer)
 }
 
-/// How a target is reached.
-#[derive(Clone, Copy)]
-enum Route<'a> {
-    Direct(Option<&'a Profile>),
-    /// TLS within a `CONNECT`.
-    Tunnel(&'a HttpProxy, &'a Profile),
-    /// The proxy reads the whole request.
-    InTheOpen(&'a HttpProxy),
-}
-
-impl<'a> Route<'a> {
-    fn to(target: &Target, way: Way<'a>) -> Self {
-        // Plain HTTP to this machine is harmless because nothing of it leaves the machine.
-        let stays = |proxy: &HttpProxy| !connect::is_loopback(&target.host) || connect::is_loopback(&proxy.host);
-        let serves = |proxy: &HttpProxy| proxy.serves(&target.host, target.port) && (target.tls || stays(proxy));
-        let proxy = way.http_proxy.filter(|proxy| serves(proxy));
-        match (proxy, target.tls) {
-            (None, tls) => Self::Direct(tls.then_some(way.tls)),
-            (Some(proxy), true) => Self::Tunnel(proxy, way.tls),
-            (Some(proxy), false) => Self::InTheOpen(proxy),
-        }
-    }
-
-    async fn open(self, target: &Target, within: Duration) -> Result<Stream, ConnectError> {
-        match self {
-            Self::Direct(tls) => connect::dial(&target.host, target.port, tls, within).await,
-            Self::Tunnel(proxy, tls) => connect::dial_through(proxy, &target.host, target.port, tls, within).await,
-            Self::InTheOpen(proxy) => connect::dial_proxy(proxy, within).await,
-        }
-    }
-}
-
 struct Target {
     host: String,
     port: u16,
     tls: bool,
 }
 
+impl Target {
+    fn of(uri: &Uri) -> Result<Self, FetchError> {
+        let tls = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(_) | None => return Err(FetchError::Url("its scheme is neither http nor https")),
+        };
+        let authority = uri.authority().ok_or(FetchError::Url("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(FetchError::Url("it holds a user name or password"));
+        }
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Ok(Self { host: authority.host().to_owned(), port, tls })
+    }
+
+    fn destination<'a>(&'a self, way: Way<'a>) -> Destination<'a> {
+        let tls = self.tls.then_some((way.tls, Alpn::Http1));
+        Destination { host: &self.host, port: self.port, tls, addresses: way.addresses, dead_after: None }
+    }
+}
+
 /// Takes the URI apart: where to connect, and the request with its `Host`, still in absolute-form.
 fn address(request: Request<Bytes>) -> Result<(Target, Request<Full<Bytes>>), FetchError> {
     let (mut head, body) = request.into_parts();
-    let uri = &head.uri;
-    let tls = match uri.scheme() {
-        Some(scheme) if *scheme == Scheme::HTTPS => true,
-        Some(scheme) if *scheme == Scheme::HTTP => false,
-        Some(_) | None => return Err(FetchError::Url("its scheme is neither http nor https")),
-    };
-    let authority = uri.authority().ok_or(FetchError::Url("it names no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(FetchError::Url("it holds a user name or password"));
-    }
-    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let host =
-        HeaderValue::try_from(authority.as_str()).map_err(|_| FetchError::Url("its host is not a field value"))?;
-    let target = Target { host: authority.host().to_owned(), port, tls };
+    let target = Target::of(&head.uri)?;
+    let authority = head.uri.authority().map(Authority::as_str).unwrap_or_default();
+    let host = HeaderValue::try_from(authority).map_err(|_| FetchError::Url("its host is not a field value"))?;
     // One that is there is meant: a virtual host behind another authority.
     head.headers.entry(HOST).or_insert(host);
     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -188,7 +188,7 @@ async fn serve(
         CallerBody::new((incoming, connection), lengths, &proxy.shared.replay_memory, trailer_rule)
     };
     open.body = Some(body.clone());
-    let destination = Destination::of(named, &proxy.pools);
+    let destination = Destination::of(named, &proxy.pools, false);
     let principal = decide::principal(named, &found.callers);
     let cell = prepared.cell.take();
     proxy.retries.earn();

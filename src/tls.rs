@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::digest;
+use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 
 pub use self::fault::Fault;
 pub use self::terminator::{
-    Alpn, ClientCertificate, Clients, ListenerSettings, Reloaded, Shaken, Stream, Terminator, Trust,
+    Agreed, ClientCertificate, Clients, ListenerSettings, Reloaded, Shaken, Stream, Terminator, Trust,
 };
 
 mod fault;
@@ -31,12 +32,41 @@ pub struct Settings {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// What one kind of outgoing TLS connection trusts and presents: one rustls `ClientConfig`, so that session
+/// What one kind of outgoing TLS connection trusts and presents: rustls `ClientConfig`s of its own, so that session
 /// resumption never crosses identities.
 pub struct Profile {
     settings: Settings,
-    config: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
     fingerprint: [u8; 32],
+}
+
+/// Which protocol is offered within TLS (RFC 7301). One at a time: who opens a connection knows what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    /// `http/1.1`
+    Http1,
+    /// `h2`
+    Http2,
+}
+
+impl Alpn {
+    /// The protocol's identification sequence.
+    #[must_use]
+    pub fn id(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
+/// Whether a failed handshake failed because the server speaks none of the protocols that were offered
+/// (RFC 7301 3.2: `no_application_protocol`).
+#[must_use]
+pub fn speaks_another_protocol(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }
 
 /// Why a `tls` table is no [`Profile`]. Names the file and what is wrong with it, never what is in it.
@@ -114,10 +144,13 @@ impl Profile {
         Self::build(Settings::default(), Arc::new(RootCertStore::empty()), None, fingerprint)
     }
 
-    /// What rustls needs for a connection of this profile.
+    /// What rustls needs for a connection of this profile that offers `alpn`.
     #[must_use]
-    pub fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.config)
+    pub fn config(&self, alpn: Alpn) -> Arc<ClientConfig> {
+        Arc::clone(match alpn {
+            Alpn::Http1 => &self.http1,
+            Alpn::Http2 => &self.http2,
+        })
     }
 
     /// The table this profile was made from.
@@ -150,11 +183,15 @@ impl Profile {
             })?,
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Verifier and client certificate are shared; sessions are not, because a session remembers its protocol.
+        let mut http2 = config.clone();
+        http2.resumption = Resumption::default();
+        http2.alpn_protocols = vec![Alpn::Http2.id().to_vec()];
+        config.alpn_protocols = vec![Alpn::Http1.id().to_vec()];
         let digest = fingerprint.finish();
         let mut fingerprint = [0; 32];
         fingerprint.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        Ok(Self { settings, config: Arc::new(config), fingerprint })
+        Ok(Self { settings, http1: Arc::new(config), http2: Arc::new(http2), fingerprint })
     }
 }
 
@@ -216,7 +253,7 @@ fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsErr
 
 #[cfg(test)]
 mod tests {
-    use super::{Profile, Settings, TlsError};
+    use super::{Alpn, Profile, Settings, TlsError};
     use std::path::PathBuf;
 
     struct Files {
@@ -250,8 +287,9 @@ mod tests {
         let settings = Settings { ca: Some(chain.clone()), identity: Some((chain, key)) };
         let profile = Profile::load(&settings).unwrap();
         assert_eq!(profile.settings(), &settings);
-        assert_eq!(profile.config().alpn_protocols, [b"http/1.1".to_vec()]);
-        assert!(profile.config().client_auth_cert_resolver.has_certs());
+        assert_eq!(profile.config(Alpn::Http1).alpn_protocols, [b"http/1.1".to_vec()]);
+        assert_eq!(profile.config(Alpn::Http2).alpn_protocols, [b"h2".to_vec()]);
+        assert!(profile.config(Alpn::Http1).client_auth_cert_resolver.has_certs());
     }
 
     #[test]
@@ -296,6 +334,6 @@ mod tests {
 
     #[test]
     fn trusting_nobody_needs_no_system_roots() {
-        assert!(!Profile::trusting_nobody().unwrap().config().client_auth_cert_resolver.has_certs());
+        assert!(!Profile::trusting_nobody().unwrap().config(Alpn::Http1).client_auth_cert_resolver.has_certs());
     }
 }

@@ -1,11 +1,19 @@
 //! Pools of connections to upstreams: one request out, one classified answer back.
 //!
-//! Each worker owns its pools, one per [`Key`]: origin and TLS profile together, so that a connection opened with one
-//! identity never carries another's request. What a request means, and whether it may be sent again, is decided above.
+//! Each worker owns its pools, one per [`Key`] and protocol: origin, TLS profile, way and admitted addresses together,
+//! so that a connection opened with one identity never carries another's request. HTTP/1 connections carry one exchange
+//! at a time (`idle`), HTTP/2 connections many (`multiplex`). What a request means, and whether it may be sent again, is
+//! decided above.
 
 mod connection;
+mod form;
+mod idle;
 mod interim;
+mod multiplex;
+mod opener;
 mod pool;
+mod refusal;
+mod stoppable;
 mod stream;
 
 use std::sync::Arc;
@@ -14,12 +22,19 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use http::uri::Authority;
 
-use crate::connect::{self, Addresses, ConnectError, HttpProxy, Stream};
-use crate::tls;
+use crate::connect::{self, Addresses, ConnectError, Destination, HttpProxy, Route, Stream};
+use crate::secret::Secret;
+use crate::tls::{self, Alpn};
 
 pub use self::connection::{Lease, SendError};
 pub use self::interim::Interims;
-pub use self::pool::{CheckoutError, LONGEST_HEAD, Pool, PoolLimits, Pools};
+pub use self::opener::{CheckoutError, LONGEST_HEAD};
+pub use self::pool::{Pool, PoolLimits, Pools};
+
+/// After this long without an acknowledgement an HTTP/2 connection counts as dead: no pings are sent on it, which gRPC
+/// servers would punish, and without either it would linger. Not for HTTP/1, where a server that is slow to read an
+/// upload would look the same.
+const DEAD_AFTER: Duration = Duration::from_secs(30);
 
 /// Where a named credential's requests go. Two equal endpoints share a pool.
 #[derive(Clone, Debug)]
@@ -57,7 +72,8 @@ pub enum Protocol {
     Http2,
 }
 
-/// Names a pool: a digest of scheme, host, port and TLS profile, so that looking it up costs the same for all.
+/// Names what connections may be shared by: a digest of all that an endpoint is, so that looking a pool up costs the
+/// same for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
@@ -91,21 +107,73 @@ impl Endpoint {
     /// # Errors
     /// [`ConnectError`]
     pub async fn tunnel(&self, within: Duration) -> Result<Stream, ConnectError> {
-        connect::dial(self.host(), self.port(), None, within).await
+        connect::dial(&self.destination(Protocol::Http1), within).await
     }
 
-    /// The key of the pool this endpoint uses.
+    /// What an exchange is sent over that can, or cannot, do without HTTP/2.
+    #[must_use]
+    pub fn protocol(&self, needs_http2: bool) -> Protocol {
+        match self.http {
+            Http::Auto if needs_http2 => Protocol::Http2,
+            Http::Auto | Http::Http1 => Protocol::Http1,
+            Http::Http2 => Protocol::Http2,
+        }
+    }
+
+    /// The proxy through which the way leads, if it does.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&HttpProxy> {
+        match self.route(&self.destination(Protocol::Http1), Protocol::Http1) {
+            Route::Direct => None,
+            Route::Tunnel(proxy) | Route::InTheOpen(proxy) => Some(proxy),
+        }
+    }
+
+    /// The key of the pools this endpoint uses.
     #[must_use]
     pub fn key(&self) -> Key {
+        let Addresses { link_local, private } = self.addresses;
         let origin = format!("{}://{}:{}", self.scheme(), self.host().to_ascii_lowercase(), self.port());
+        let kind = [u8::from(link_local), u8::from(private), self.http as u8];
         let mut digest = Context::new(&SHA256);
         digest.update(origin.as_bytes());
+        digest.update(&kind);
         // The fingerprint covers the contents of trust roots and client certificate: a rotated one is another identity.
         if let Some(profile) = &self.tls {
             digest.update(profile.fingerprint());
+        }
+        if let Some(proxy) = self.proxy() {
+            let login = proxy.authorization.as_ref().map_or("", Secret::expose);
+            digest.update(format!("\n{}\n{}\n", proxy.host, proxy.port).as_bytes());
+            digest.update(login.as_bytes());
         }
         let mut key = [0; 32];
         key.copy_from_slice(digest.finish().as_ref());
         Key(key)
     }
+
+    fn destination(&self, protocol: Protocol) -> Destination<'_> {
+        let (alpn, dead_after) = match protocol {
+            Protocol::Http1 => (Alpn::Http1, None),
+            Protocol::Http2 => (Alpn::Http2, Some(DEAD_AFTER)),
+        };
+        Destination {
+            host: self.host(),
+            port: self.port(),
+            tls: self.tls.as_deref().map(|profile| (profile, alpn)),
+            addresses: self.addresses,
+            dead_after,
+        }
+    }
+
+    /// HTTP/2 is between us and the upstream: a proxy that reads requests would have to speak it too.
+    fn route(&self, destination: &Destination<'_>, protocol: Protocol) -> Route<'_> {
+        match (Route::to(destination, self.http_proxy.as_deref()), protocol) {
+            (Route::InTheOpen(proxy), Protocol::Http2) => Route::Tunnel(proxy),
+            (route, Protocol::Http1 | Protocol::Http2) => route,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,7 +147,8 @@ fn text(explanation: &Explanation) -> String {
 }
 
 fn head(outgoing: &Outgoing, lines: &mut Vec<String>) {
-    lines.push(format!("to {}", outgoing.origin));
+    let way = outgoing.http_proxy.as_ref().map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+    lines.push(format!("to {}{way}", outgoing.origin));
     lines.push(String::new());
     lines.push(format!("  {} {} HTTP/1.1", outgoing.method, outgoing.target));
     for (name, value) in &outgoing.headers {
@@ -168,6 +169,7 @@ fn json(explanation: &Explanation) -> serde_json::Value {
                 .collect();
             let request = serde_json::json!({
                 "origin": outgoing.origin,
+                "http_proxy": outgoing.http_proxy,
                 "method": outgoing.method.as_str(),
                 "target": outgoing.target,
                 "headers": headers,

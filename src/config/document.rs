@@ -14,12 +14,12 @@ use serde::de::{self, Deserializer, Visitor};
 
 pub(crate) use self::caller::{Caller, CallerCertificate, CallerJwt, CallerUnix, Id};
 pub(crate) use self::external::{
-    Assertion, Authentication, Encoding, ExpiresUnit, ExternalCredential, Flow, HttpProxy, Inject, JsonRule, Method,
-    OneOrMany, Parameters, Principal, RefreshRule, RenewAhead, Status, Texts,
+    Assertion, Authentication, Encoding, ExpiresUnit, ExternalCredential, Flow, Inject, JsonRule, Method, OneOrMany,
+    Parameters, Principal, RefreshRule, RenewAhead, Status, Texts,
 };
 pub(crate) use self::limit::{CredentialLimits, Rate, RateTable};
 pub(crate) use self::named::{
-    Allowance, Forwarded, HeaderEntry, Match, NamedCredential, Path, Replay, Timeouts, Url, UrlFromToken,
+    Allowance, Forwarded, HeaderEntry, Http, Match, NamedCredential, Path, Replay, Timeouts, Url, UrlFromToken,
 };
 use super::field::{Entries, Field};
 use super::quantity::{Count, Size, Span};
@@ -36,6 +36,7 @@ pub(crate) struct Document {
     pub(crate) limits: Field<Limits>,
     pub(crate) drain: Field<Drain>,
     pub(crate) workers: Field<Count>,
+    pub(crate) http_proxy: Field<HttpProxy>,
     pub(crate) named_credentials: Field<Entries<NamedCredential>>,
     pub(crate) external_credentials: Field<Entries<ExternalCredential>>,
 }
@@ -201,8 +202,39 @@ pub(crate) struct Tls {
 #[serde(default, expecting = "a table")]
 pub(crate) struct CredentialDangers {
     pub(crate) plain_http: Field<bool>,
-    pub(crate) private: Field<bool>,
     pub(crate) link_local: Field<bool>,
+    pub(crate) private: Field<bool>,
+}
+
+/// `http_proxy`
+#[derive(Deserialize)]
+#[serde(
+    rename = "$by_kind",
+    rename_all = "lowercase",
+    expecting = "a proxy on the way out; write http_proxy = { url = \"http://proxy.example:3128\" }, \"environment\" or \
+                 false"
+)]
+pub(crate) enum HttpProxy {
+    Text(HttpProxyWord),
+    Boolean(bool),
+    Table(Box<HttpProxyTable>),
+}
+
+/// `http_proxy` as a word.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HttpProxyWord {
+    Environment,
+}
+
+/// `http_proxy` as a table.
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table")]
+pub(crate) struct HttpProxyTable {
+    pub(crate) url: Field<String>,
+    pub(crate) username: Field<TextOrSecret>,
+    pub(crate) password: Field<SecretReference>,
+    pub(crate) no_proxy: Field<Vec<Field<String>>>,
 }
 
 /// Where a secret comes from.

@@ -6,7 +6,7 @@
 //! the opposite is not.
 
 /// Keys whose values are no secrets.
-const HARMLESS: [&str; 92] = [
+const HARMLESS: [&str; 95] = [
     "accept_token_types",
     "access",
     "actor_token_type",
@@ -58,6 +58,7 @@ const HARMLESS: [&str; 92] = [
     "header_timeout",
     "host",
     "host_header",
+    "http",
     "idle",
     "idle_timeout",
     "in",
@@ -67,6 +68,7 @@ const HARMLESS: [&str; 92] = [
     "label",
     "level",
     "lifetime",
+    "link_local",
     "max_lifetime",
     "method",
     "methods",
@@ -78,6 +80,7 @@ const HARMLESS: [&str; 92] = [
     "plain_http",
     "pointer",
     "preset",
+    "private",
     "readiness",
     "refresh_token_store",
     "remove_headers",

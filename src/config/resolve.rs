@@ -9,6 +9,7 @@ mod external;
 mod formula;
 mod header;
 mod host;
+mod http_proxy;
 mod limit;
 mod listener;
 mod matching;
@@ -29,18 +30,21 @@ use super::tree::Tree;
 use super::{Config, Secrets};
 
 /// What the document is resolved against.
-pub(crate) struct Surroundings {
+pub(crate) struct Surroundings<'a> {
     /// The file the document came from.
     pub(crate) file: Option<PathBuf>,
     /// The folder that relative paths in the file start from.
     pub(crate) folder: PathBuf,
     /// Whether secrets are read.
     pub(crate) secrets: Secrets,
+    /// Looks an environment variable up.
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// Resolves the whole document; what is wrong goes to `findings`.
-pub(crate) fn resolve(document: &Document, findings: &Findings<'_>, surroundings: Surroundings) -> Option<Config> {
-    let context = Context::new(document, findings, surroundings.folder, surroundings.secrets);
+pub(crate) fn resolve(document: &Document, findings: &Findings<'_>, surroundings: Surroundings<'_>) -> Option<Config> {
+    let mut context = Context::new(document, findings, &surroundings);
+    context.http_proxies = http_proxy::global(&context, document);
     let callers = caller::resolve(&context, document);
     let caller_rates = limit::caller_rates(&context, document);
     let listeners = listener::resolve(&context, document);

@@ -57,7 +57,7 @@ pub fn load(source: &Source, secrets: Secrets) -> Result<Loaded, Problems> {
     load_with(source, secrets, &|name| std::env::var(name).ok())
 }
 
-/// As [`load`], with another environment for the scalar settings.
+/// As [`load`], with another environment for the scalar settings and for the proxy on the way out.
 pub(crate) fn load_with(
     source: &Source,
     secrets: Secrets,
@@ -76,7 +76,7 @@ pub(crate) fn load_with(
     let findings = Findings::new(&tree);
     let document: Document = reader::read(&findings);
     let presets = preset::resolve(&document, &findings);
-    let config = resolve(&document, &findings, Surroundings { file, folder, secrets });
+    let config = resolve(&document, &findings, Surroundings { file, folder, secrets, variable });
     let failed = findings.has_errors();
     let problems = Problems::new(name, mask(&text), findings.into_problems());
     match config {

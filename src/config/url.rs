@@ -1,5 +1,7 @@
 //! URLs of upstreams and token endpoints.
 
+use std::net::IpAddr;
+
 use http::Uri;
 use http::uri::Authority;
 
@@ -60,6 +62,11 @@ impl Url {
     /// Whether the host is this machine: `localhost` or a loopback address.
     pub(crate) fn is_loopback(&self) -> bool {
         connect::is_loopback(self.authority.host())
+    }
+
+    /// The host, where it is an address.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.authority.host().trim_matches(['[', ']']).parse().ok()
     }
 
     /// The whole URL as the `http` crate's type.

@@ -46,7 +46,7 @@ impl HttpProxy {
     ///
     /// `no_proxy` is compared with the host as written and without case. A name covers itself alone; `.example.com` and
     /// `*.example.com` cover what ends so; an address or a network covers addresses, for no name is resolved here; each
-    /// may name a port. Loopback is not special here; `fetch` keeps what would go to it in the open from leaving it.
+    /// may name a port. Loopback is not special here, but in [`Route`](super::Route).
     #[must_use]
     pub fn serves(&self, host: &str, port: u16) -> bool {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

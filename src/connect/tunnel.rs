@@ -38,7 +38,7 @@ pub(super) async fn open(tcp: TcpStream, proxy: &HttpProxy, target: Authority) -
         Either::Right((_, tunnel)) => tunnel.await?,
     };
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| ConnectError::ProxySpoke)?;
-    // In TLS the client speaks first: what has arrived already is not from the target.
+    // The client speaks first: what has arrived already is not from the target.
     if parts.read_buf.is_empty() { Ok(parts.io.into_inner()) } else { Err(ConnectError::ProxySpoke) }
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::fake::Fake;
 use super::{FetchError, Limits, Way, fetch};
-use crate::connect::{ConnectError, HttpProxy};
+use crate::connect::{Addresses, ConnectError, HttpProxy};
 use crate::secret::Secret;
 use crate::tls::Profile;
 
@@ -18,7 +18,7 @@ fn get(uri: impl ToString) -> Request<Bytes> {
 }
 
 fn direct(tls: &Profile) -> Way<'_> {
-    Way { tls, http_proxy: None }
+    Way { tls, http_proxy: None, addresses: Addresses::CONFIGURED }
 }
 
 fn nobody() -> Profile {
@@ -106,7 +106,7 @@ async fn plain_http_goes_to_a_proxy_whole_with_credentials_for_the_proxy() {
     let fake = Fake::serving(200, &[], "hello").await;
     let proxy = proxy(&fake.url("/"), &["direct.test"]);
     let tls = nobody();
-    let way = Way { tls: &tls, http_proxy: Some(&proxy) };
+    let way = Way { tls: &tls, http_proxy: Some(&proxy), addresses: Addresses::CONFIGURED };
     let answer = fetch(get("http://issuer.test:8080/token?a=b"), way, Limits::default()).await.unwrap();
     assert_eq!(&answer.body()[..], b"hello");
     let seen = fake.seen();
@@ -121,7 +121,7 @@ async fn what_no_proxy_names_is_asked_directly_and_hears_nothing_of_the_proxy() 
     let elsewhere = Fake::serving(500, &[], "").await;
     let proxy = proxy(&elsewhere.url("/"), &["127.0.0.0/8"]);
     let tls = nobody();
-    let way = Way { tls: &tls, http_proxy: Some(&proxy) };
+    let way = Way { tls: &tls, http_proxy: Some(&proxy), addresses: Addresses::CONFIGURED };
     assert_eq!(fetch(get(fake.url("/a")), way, Limits::default()).await.unwrap().status().as_u16(), 200);
     let seen = fake.seen();
     assert_eq!(seen[0].uri(), "/a");
@@ -134,7 +134,7 @@ async fn a_proxy_that_wants_other_credentials_is_not_taken_for_the_target() {
     let fake = Fake::serving(407, &[("proxy-authenticate", "Basic")], "canary").await;
     let proxy = proxy(&fake.url("/"), &[]);
     let tls = nobody();
-    let way = Way { tls: &tls, http_proxy: Some(&proxy) };
+    let way = Way { tls: &tls, http_proxy: Some(&proxy), addresses: Addresses::CONFIGURED };
     for url in ["http://issuer.test/", "https://issuer.test/"] {
         let error = fetch(get(url), way, Limits::default()).await.unwrap_err();
         assert!(matches!(error, FetchError::Connect(ConnectError::Proxy { status: 407 })), "{error:?}");
@@ -165,7 +165,7 @@ async fn what_goes_to_this_machine_in_the_open_is_not_carried_to_another_first()
     let fake = Fake::serving(200, &[], "direct").await;
     let elsewhere = HttpProxy::new("proxy.invalid", 3128, None, None, Vec::new());
     let nobody = nobody();
-    let way = Way { tls: &nobody, http_proxy: Some(&elsewhere) };
+    let way = Way { tls: &nobody, http_proxy: Some(&elsewhere), addresses: Addresses::CONFIGURED };
     let by_name = format!("http://localhost:{}/", fake.url("/").port_u16().unwrap());
     for url in [fake.url("/").to_string(), by_name] {
         let answer = fetch(get(url), way, Limits::default()).await.unwrap();

@@ -32,7 +32,7 @@ use crate::upstream::{Lease, SendError};
 const DISCARD_BYTES: u64 = 16 * 1024;
 const DISCARD_TIME: Duration = Duration::from_millis(250);
 
-/// How often a request that was not sent at all is given to another fresh connection.
+/// How often a request that was not sent at all, or not processed, is given to another connection.
 const UNSENT_RETRIES: u8 = 2;
 
 /// One exchange with the upstream.
@@ -275,6 +275,12 @@ impl Attempts<'_> {
                     request = *returned;
                 }
                 Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
+                // The upstream says that nothing was applied (RFC 9113 8.7), so the method does not matter.
+                Err(SendError::Refused(error)) if unsent < UNSENT_RETRIES && self.body.take_over().is_ok() => {
+                    tracing::debug!(%error, "the upstream refused a stream; sending again on another connection");
+                    unsent += 1;
+                    request = self.request(attached, &way)?;
+                }
                 Err(SendError::Lost(error)) if was_reused && !lost && self.may_repeat() => {
                     if !self.retries.spend() {
                         open.limit = Some(Limit::Retries);

@@ -18,14 +18,14 @@ use crate::answer::Failure;
 use crate::connect;
 use crate::target::Host;
 use crate::token::Token;
-use crate::upstream::{Endpoint, Key, Pool, Pools};
+use crate::upstream::{Endpoint, Key, Pool, Pools, Protocol};
 
 /// Where the attempts of one exchange go.
 pub(super) enum Destination<'a> {
     /// Always to the same upstream.
     Fixed(Arc<Pool<AttemptBody>>),
     /// Where the token of the attempt says.
-    FromToken(&'a FromToken, &'a Pools<AttemptBody>),
+    FromToken(&'a FromToken, &'a Pools<AttemptBody>, Protocol),
 }
 
 /// Where one attempt goes.
@@ -72,13 +72,13 @@ pub enum NotAllowed {
 
 impl<'a> Destination<'a> {
     /// What `named` says.
-    pub(super) fn of(named: &'a NamedCredential, pools: &'a Pools<AttemptBody>) -> Self {
+    pub(super) fn of(named: &'a NamedCredential, pools: &'a Pools<AttemptBody>, needs_http2: bool) -> Self {
+        let endpoint = &named.settings.endpoint;
+        let protocol = endpoint.protocol(needs_http2);
         match &named.settings.from_token {
-            Some(from) => Self::FromToken(from, pools),
-            None if named.passes_through => {
-                Self::Fixed(pools.foreign(&named.key, &named.settings.endpoint, "passthrough"))
-            }
-            None => Self::Fixed(pools.pool(&named.key, &named.settings.endpoint)),
+            Some(from) => Self::FromToken(from, pools, protocol),
+            None if named.passes_through => Self::Fixed(pools.foreign((&named.key, endpoint), protocol, "passthrough")),
+            None => Self::Fixed(pools.pool(&named.key, endpoint, protocol)),
         }
     }
 
@@ -86,7 +86,7 @@ impl<'a> Destination<'a> {
     pub(super) fn way<'w>(&'w self, named: &'w NamedCredential, token: Option<&Token>) -> Result<Way<'w>, Stop> {
         match self {
             Self::Fixed(pool) => Ok(Way::Own(pool, named)),
-            Self::FromToken(from, pools) => led(named, from, pools, token),
+            Self::FromToken(from, pools, protocol) => led(named, from, (pools, *protocol), token),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Way<'_> {
 fn led<'w>(
     named: &NamedCredential,
     from: &FromToken,
-    pools: &Pools<AttemptBody>,
+    (pools, protocol): (&Pools<AttemptBody>, Protocol),
     token: Option<&Token>,
 ) -> Result<Way<'w>, Stop> {
     let base = token.and_then(|token| token.members().get(&from.pointer)).unwrap_or_default();
@@ -140,7 +140,7 @@ fn led<'w>(
         led
     });
     let pool = match &led.to {
-        Ok(upstream) => pools.foreign(&upstream.key, &upstream.endpoint, "from_token"),
+        Ok(upstream) => pools.foreign((&upstream.key, &upstream.endpoint), protocol, "from_token"),
         Err(_) => return Err(Stop::new(Failure::DestinationNotAllowed)),
     };
     Ok(Way::Led(pool, led))

@@ -42,6 +42,8 @@ pub struct Explanation {
 pub struct Outgoing {
     /// The upstream's scheme and authority.
     pub origin: String,
+    /// Host and port of the proxy on the way, where there is one.
+    pub http_proxy: Option<String>,
     /// Method.
     pub method: Method,
     /// Path and query.
@@ -128,5 +130,11 @@ fn outgoing(prepared: Prepared, named: &NamedCredential, principal: Option<&Prin
         }
         None => format!("{}://{}", endpoint.scheme(), endpoint.authority),
     };
-    Outgoing { origin, method: prepared.method, target: prepared.target.to_string(), headers }
+    Outgoing {
+        origin,
+        http_proxy: endpoint.proxy().map(|proxy| format!("{}:{}", proxy.host, proxy.port)),
+        method: prepared.method,
+        target: prepared.target.to_string(),
+        headers,
+    }
 }

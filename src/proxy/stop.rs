@@ -62,19 +62,34 @@ pub(super) fn cell(problem: &CellUnavailable) -> Stop {
 /// No connection to the upstream could be had. What went wrong in detail is for the operator's log alone.
 pub(super) fn checkout(error: &CheckoutError) -> Stop {
     tracing::debug!(%error, cause = error_chain(error), "no upstream connection");
-    Stop::new(match error {
-        CheckoutError::Connect(ConnectError::Dns(_)) => Failure::UpstreamDns,
-        CheckoutError::Connect(
-            ConnectError::Refused(_)
-            | ConnectError::ProxyUnreached(_)
-            | ConnectError::Proxy { .. }
-            | ConnectError::ProxyAnswer(_)
-            | ConnectError::ProxySpoke,
-        ) => Failure::UpstreamUnreachable,
-        CheckoutError::Connect(ConnectError::Tls(_)) => Failure::UpstreamTls,
-        CheckoutError::Connect(ConnectError::Timeout) => Failure::UpstreamConnectTimeout,
-        CheckoutError::Handshake(_) => Failure::UpstreamProtocol,
-    })
+    match error {
+        CheckoutError::Connect(error) => connect(error),
+        CheckoutError::Handshake(_) | CheckoutError::NotHttp2 => Stop::new(Failure::UpstreamProtocol),
+        CheckoutError::Busy => {
+            let detail = Detail { retry_after: Some(Duration::from_secs(1)), ..Detail::default() };
+            Stop { failure: Failure::OverCapacity, detail }
+        }
+    }
+}
+
+fn connect(error: &ConnectError) -> Stop {
+    match error {
+        ConnectError::Dns(_) => Stop::new(Failure::UpstreamDns),
+        ConnectError::Forbidden => Stop::new(Failure::UpstreamForbidden),
+        ConnectError::Refused(_) => Stop::new(Failure::UpstreamUnreachable),
+        ConnectError::Tls(_) => Stop::new(Failure::UpstreamTls),
+        ConnectError::OtherProtocol => Stop::with(Failure::UpstreamProtocol, error.to_string()),
+        ConnectError::Timeout => Stop::new(Failure::UpstreamConnectTimeout),
+        ConnectError::Proxy { status } => refused_by_proxy(*status),
+        ConnectError::ProxyUnreached(_) | ConnectError::ProxyAnswer(_) | ConnectError::ProxySpoke => {
+            Stop::with(Failure::HttpProxy, error.to_string())
+        }
+    }
+}
+
+/// The proxy on the way out does not let this through.
+fn refused_by_proxy(status: u16) -> Stop {
+    Stop::with(Failure::HttpProxy, format!("it answered {status}"))
 }
 
 /// The request got no answer.
@@ -82,7 +97,8 @@ pub(super) fn send<B>(error: &SendError<B>, connection: &Connection) -> Stop {
     match error {
         SendError::RequestBody(_) => Stop::new(connection.body_failure().unwrap_or(Failure::BadRequest)),
         SendError::Broken(_) => Stop::new(Failure::UpstreamProtocol),
-        SendError::Unsent(_) | SendError::Lost(_) => {
+        SendError::Proxy { status } => refused_by_proxy(*status),
+        SendError::Unsent(_) | SendError::Refused(_) | SendError::Lost(_) => {
             // The caller's body may have been the reason why hyper gave the connection up.
             let failure = connection.body_failure().unwrap_or(Failure::UpstreamClosed);
             Stop::new(failure)

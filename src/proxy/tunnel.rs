@@ -29,7 +29,7 @@ impl Tunnel {
     pub(super) async fn open(endpoint: &Endpoint, near: Option<OnUpgrade>) -> Result<Self, Stop> {
         let near = near.ok_or_else(|| Stop::new(Failure::Internal))?;
         let far = endpoint.tunnel(Timeouts::default().connect).await;
-        let far = far.map_err(|error| stop::checkout(&CheckoutError::Connect(error)))?;
+        let far = far.map_err(|error| stop::checkout(&CheckoutError::from(error)))?;
         Ok(Self { far, near })
     }
 

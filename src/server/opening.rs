@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::connection::{Protocol, Secured};
 use super::socket::Socket;
-use crate::tls::{Alpn, Fault, Terminator, Trust};
+use crate::tls::{Agreed, Fault, Terminator, Trust};
 
 /// What an HTTP/2 connection begins with.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,12 +45,12 @@ pub(super) async fn secure(socket: Socket, terminator: &Terminator) -> io::Resul
     };
     let mut socket = Socket::inside(shaken.stream);
     let protocol = match (shaken.alpn, sniff(&mut socket).await?) {
-        (Alpn::Http2, Protocol::Http1) => {
+        (Agreed::Http2, Protocol::Http1) => {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no HTTP/2 although it was agreed on"));
         }
         // The guard refuses a preface as what it is then: a request of an unknown version.
-        (Alpn::Http1, _) => Protocol::Http1,
-        (Alpn::Http2 | Alpn::None, protocol) => protocol,
+        (Agreed::Http1, _) => Protocol::Http1,
+        (Agreed::Http2 | Agreed::None, protocol) => protocol,
     };
     let secured = Some(Secured { certificate: shaken.certificate });
     Ok(Opened { socket, protocol, secured, trust: shaken.trust })

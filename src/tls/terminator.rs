@@ -101,7 +101,7 @@ impl Trust {
 
 /// The protocol agreed on in the handshake (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alpn {
+pub enum Agreed {
     /// `h2`
     Http2,
     /// `http/1.1`
@@ -116,7 +116,7 @@ pub struct Shaken<IO> {
     /// The stream inside.
     pub stream: Stream<IO>,
     /// What is to be spoken.
-    pub alpn: Alpn,
+    pub alpn: Agreed,
     /// The caller's certificate, verified.
     pub certificate: Option<Arc<Certificate>>,
     /// How long it counts; none where callers are not asked for one.
@@ -176,9 +176,9 @@ impl Terminator {
         let stream = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(io).await?;
         let (_, session) = stream.get_ref();
         let alpn = match session.alpn_protocol() {
-            Some(b"h2") => Alpn::Http2,
-            Some(_) => Alpn::Http1,
-            None => Alpn::None,
+            Some(b"h2") => Agreed::Http2,
+            Some(_) => Agreed::Http1,
+            None => Agreed::None,
         };
         let certificate =
             session.peer_certificates().and_then(<[_]>::first).map(|first| Arc::new(names::of(first.as_ref())));

@@ -78,8 +78,10 @@ impl MintError {
             FetchError::Connect(
                 error @ (ConnectError::Dns(_) | ConnectError::Refused(_) | ConnectError::ProxyUnreached(_)),
             ) => unavailable(Pace::Unreached, &error.to_string()),
+            FetchError::Connect(error @ ConnectError::Forbidden) => return Self::misconfigured(&error.to_string()),
             FetchError::Connect(
                 error @ (ConnectError::Tls(_)
+                | ConnectError::OtherProtocol
                 | ConnectError::Proxy { .. }
                 | ConnectError::ProxyAnswer(_)
                 | ConnectError::ProxySpoke),

@@ -14,6 +14,7 @@ use super::settings::{
     TokenExchange,
 };
 use super::{PrincipalSettings, RequestSettings, Values};
+use crate::connect::Addresses;
 use crate::secret::{Secret, SecretSource};
 use crate::sign::HmacAlgorithm;
 
@@ -66,6 +67,7 @@ pub(super) fn issuer(endpoint: &Endpoint) -> Digest {
     fields.bytes(endpoint.tls.fingerprint());
     fields.bytes(&[u8::from(endpoint.dangerous_plain_http)]);
     fields.bytes(&endpoint.timeout.as_nanos().to_be_bytes());
+    fields.addresses(endpoint.addresses);
     if let Some(proxy) = &endpoint.http_proxy {
         fields.text(&proxy.host);
         fields.bytes(&proxy.port.to_be_bytes());
@@ -132,6 +134,7 @@ impl Fields {
         // Decides whether metadata may lead to a URL that is not TLS; a configured one was judged before.
         self.flag(endpoint.url.is_none() && endpoint.dangerous_plain_http);
         self.bytes(endpoint.tls.fingerprint());
+        self.addresses(endpoint.addresses);
         self.flag(endpoint.http_proxy.is_some());
         if let Some(proxy) = &endpoint.http_proxy {
             self.text(&proxy.host);
@@ -139,6 +142,11 @@ impl Fields {
             self.optional(proxy.authorization.as_ref().map(Secret::expose));
             self.list(proxy.no_proxy.iter().map(String::as_str));
         }
+    }
+
+    fn addresses(&mut self, Addresses { link_local, private }: Addresses) {
+        self.flag(link_local);
+        self.flag(private);
     }
 
     fn grant(&mut self, grant: &Grant) {

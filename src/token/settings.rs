@@ -9,7 +9,8 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::assertion::{Assertion, AssertionSource};
 use super::rejection::RejectionRules;
-use crate::connect::HttpProxy;
+use crate::connect::{Addresses, HttpProxy};
+use crate::fetch::Way;
 use crate::formula::Formula;
 use crate::name::Name;
 use crate::secret::{Secret, SecretSource};
@@ -136,10 +137,27 @@ pub struct Endpoint {
     pub tls: Arc<tls::Profile>,
     /// The proxy on the way out.
     pub http_proxy: Option<Arc<HttpProxy>>,
+    /// To which addresses the way may lead.
+    pub addresses: Addresses,
     /// Bound on the whole token request, and on how long a caller waits for a token.
     pub timeout: Duration,
     /// Longest answer that is read, in bytes.
     pub longest_answer: usize,
+}
+
+impl Endpoint {
+    /// The way to it.
+    #[must_use]
+    pub fn way(&self) -> Way<'_> {
+        Way { tls: &self.tls, http_proxy: self.http_proxy.as_deref(), addresses: self.addresses }
+    }
+
+    /// The proxy through which the way to the token endpoint, or to the issuer, leads, if it does.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&HttpProxy> {
+        let issuer = self.issuer.as_ref().and_then(|issuer| issuer.parse().ok());
+        self.way().proxy(self.url.as_ref().or(issuer.as_ref())?)
+    }
 }
 
 /// What is asked for a token.

@@ -3,20 +3,35 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use super::Protocol;
+use super::multiplex::Stream;
 use super::pool::Pool;
 
-/// A connection taken out of its pool. Dropped, it closes; only [`Lease::give_back`] returns it.
+/// A connection taken out of its pool, or a place on a shared one. Dropped, the connection closes, or the stream on the
+/// shared one is reset; only [`Lease::give_back`] returns it.
+///
+/// After an answer that switches protocols, await `hyper::upgrade::on(answer)` before the lease is dropped: from then on
+/// the connection belongs to what that gives, and closes with it. It never returns to the pool.
 #[derive(Debug)]
 pub struct Lease<B> {
-    link: Link<B>,
+    carrier: Carrier<B>,
     pool: Arc<Pool<B>>,
     reused: bool,
+    /// It became something else than HTTP.
+    is_spent: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Carrier<B> {
+    Http1(Link<B>),
+    Http2(Stream<B>),
 }
 
 /// An open connection and the task that drives it. Dropped, it closes at once, whatever is still on its way: a request
@@ -24,17 +39,19 @@ pub struct Lease<B> {
 #[derive(Debug)]
 pub(super) struct Link<B> {
     pub(super) sender: http1::SendRequest<B>,
+    pub(super) opened: Instant,
     task: AbortHandle,
 }
 
 impl<B> Link<B> {
     pub(super) fn new(sender: http1::SendRequest<B>, task: AbortHandle) -> Self {
-        Self { sender, task }
+        Self { sender, opened: Instant::now(), task }
     }
 }
 
 impl<B> Drop for Link<B> {
     fn drop(&mut self) {
+        // After an upgrade the task has ended, and this does nothing.
         self.task.abort();
     }
 }
@@ -45,6 +62,9 @@ pub enum SendError<B> {
     /// Not a byte of it was sent; here it is again.
     #[error("the connection closed before the request was sent")]
     Unsent(Box<Request<B>>),
+    /// It was sent, and the upstream says that it did not process it (RFC 9113 8.7): any method may be sent again.
+    #[error("the upstream refused the stream")]
+    Refused(#[source] hyper::Error),
     /// The connection ended after sending had begun and before an answer's head came.
     #[error("the connection ended before an answer came")]
     Lost(#[source] hyper::Error),
@@ -54,47 +74,89 @@ pub enum SendError<B> {
     /// The request body failed on our side.
     #[error("the request body ended early")]
     RequestBody(#[source] hyper::Error),
+    /// The proxy on the way answered in place of the upstream: it wants (other) credentials.
+    #[error("the proxy refused the request with status {status}")]
+    Proxy {
+        /// The status.
+        status: u16,
+    },
 }
 
 impl<B> Lease<B>
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(super) fn new(link: Link<B>, pool: Arc<Pool<B>>, reused: bool) -> Self {
-        Self { link, pool, reused }
+    pub(super) fn new(carrier: Carrier<B>, pool: Arc<Pool<B>>, reused: bool) -> Self {
+        Self { carrier, pool, reused, is_spent: false }
     }
 
-    /// Whether the connection had served an exchange before.
+    /// Whether the connection was open before, and may have died unnoticed.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Sends `request` and waits for the head of its answer.
+    /// The version of HTTP that is spoken.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        match self.carrier {
+            Carrier::Http1(_) => Protocol::Http1,
+            Carrier::Http2(_) => Protocol::Http2,
+        }
+    }
+
+    /// Sends `request`, which is in origin-form and has a `Host`, and waits for the head of its answer.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError<B>> {
-        self.link.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::Unsent(Box::new(request)),
-            None => {
-                let error = error.into_error();
-                if error.is_user() {
-                    SendError::RequestBody(error)
-                } else if error.is_parse() {
-                    SendError::Broken(error)
-                } else {
-                    SendError::Lost(error)
-                }
+    pub async fn send(&mut self, mut request: Request<B>) -> Result<Response<Incoming>, SendError<B>> {
+        let form = self.pool.form();
+        form.fit(&mut request);
+        let answer = match &mut self.carrier {
+            Carrier::Http1(link) => send(link, request).await?,
+            Carrier::Http2(stream) => return Box::pin(stream.send(request)).await,
+        };
+        self.is_spent = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        // Only a proxy answers so (RFC 9110 15.5.8): it must not be taken for the upstream's word.
+        if form.is_for_proxy() {
+            let is_refused = answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+            let status = is_refused.then_some(answer.status().as_u16());
+            self.pool.note_proxy(status);
+            if let Some(status) = status {
+                return Err(SendError::Proxy { status });
             }
-        })
+        }
+        Ok(answer)
     }
 
     /// Returns the connection. Call this only when request and answer have both ended.
     pub fn give_back(self) {
-        if !self.link.sender.is_closed() {
-            self.pool.put(self.link);
+        let Self { carrier, pool, reused: _, is_spent } = self;
+        match carrier {
+            Carrier::Http1(link) if !is_spent && !link.sender.is_closed() => pool.put(link),
+            // Its stream has ended; the connection stays where it is.
+            Carrier::Http1(_) | Carrier::Http2(_) => {}
         }
     }
+}
+
+async fn send<B>(link: &mut Link<B>, request: Request<B>) -> Result<Response<Incoming>, SendError<B>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    link.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+        Some(request) => SendError::Unsent(Box::new(request)),
+        None => {
+            let error = error.into_error();
+            if error.is_user() {
+                SendError::RequestBody(error)
+            } else if error.is_parse() {
+                SendError::Broken(error)
+            } else {
+                SendError::Lost(error)
+            }
+        }
+    })
 }

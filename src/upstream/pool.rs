@@ -1,4 +1,4 @@
-//! A worker's connections to one upstream: idle ones in a stack, so that few stay warm and the rest can age out.
+//! A worker's connections to one upstream: which one an exchange gets, and when another is opened.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::connection::{Lease, Link};
-use super::stream::UpstreamStream;
-use super::{Endpoint, Key};
-use crate::connect::{self, ConnectError};
-use crate::metrics::{Metrics, UpstreamMetrics};
+use super::connection::{Carrier, Lease, Link};
+use super::form::Form;
+use super::idle::{Stack, Sweeping};
+use super::multiplex::{Found, Trunks};
+use super::opener::{CheckoutError, Opener};
+use super::{Endpoint, Http, Key, Protocol};
+use crate::connect::ConnectError;
+use crate::metrics::Metrics;
 
-/// Longest head of an answer: what an upstream can make us hold before anything is judged; hyper's own bound is four
-/// times this. More than 100 fields are too many for hyper's parser, and to set that number costs an allocation each.
-pub const LONGEST_HEAD: usize = 128 * 1024;
+/// With more pools than this, those that hold nothing are given up before another is made.
+const POOLS: usize = 512;
 
 /// Bounds of every pool.
 #[derive(Clone, Copy, Debug)]
@@ -30,238 +30,311 @@ pub struct PoolLimits {
     pub idle: Duration,
     /// Idle connections kept.
     pub idle_connections: usize,
+    /// A connection older than this gets no further exchange, so that a name or a balancer that points elsewhere is
+    /// followed.
+    pub age: Duration,
+    /// Open HTTP/1 connections.
+    pub connections: usize,
+    /// Open HTTP/2 connections.
+    pub http2_connections: usize,
 }
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(55), idle_connections: 1024 }
+        Self {
+            idle: Duration::from_secs(55),
+            idle_connections: 1024,
+            age: Duration::from_secs(10 * 60),
+            connections: 8192,
+            http2_connections: 32,
+        }
     }
 }
-
-/// Most pools of upstreams that others name. They are made at the pace of foreign texts, so they cannot all be kept.
-const MOST_FOREIGN: usize = 256;
 
 /// All pools of a worker.
 #[derive(Debug)]
 pub struct Pools<B> {
-    pools: Mutex<HashMap<Key, Arc<Pool<B>>>>,
+    pools: Mutex<Maps<B>>,
     /// Of upstreams that are not written in the configuration.
-    foreign: Mutex<HashMap<Key, Arc<Pool<B>>>>,
+    foreign: Mutex<Maps<B>>,
     limits: PoolLimits,
     metrics: Metrics,
 }
 
-/// The pool of one upstream.
+#[derive(Debug)]
+struct Maps<B> {
+    http1: HashMap<Key, Arc<Pool<B>>>,
+    http2: HashMap<Key, Arc<Pool<B>>>,
+}
+
+impl<B> Maps<B> {
+    /// Gives up pools that hold nothing where there are many; whether there is room then.
+    fn make_room(&mut self) -> bool {
+        if self.http1.len() + self.http2.len() >= POOLS {
+            self.http1.retain(|_, pool| pool.is_wanted());
+            self.http2.retain(|_, pool| pool.is_wanted());
+        }
+        self.http1.len() + self.http2.len() < POOLS
+    }
+}
+
+impl<B> Pool<B> {
+    /// Whether somebody holds it, or it holds connections.
+    fn is_wanted(self: &Arc<Self>) -> bool {
+        let is_empty = match &self.connections {
+            Connections::Http1(stack) => stack.is_empty(),
+            Connections::Http2(trunks) => trunks.is_empty(),
+        };
+        !is_empty || Arc::strong_count(self) > 1
+    }
+}
+
+/// The pool of one upstream and one version of HTTP.
 #[derive(Debug)]
 pub struct Pool<B> {
-    endpoint: Endpoint,
-    limits: PoolLimits,
-    idle: Mutex<Vec<Idle<B>>>,
-    sweeping: AtomicBool,
-    metrics: UpstreamMetrics,
+    opener: Opener,
+    form: Form,
+    connections: Connections<B>,
+    /// For an upstream that turns out to speak HTTP/2 only; there where that is allowed and can be noticed.
+    otherwise: Option<Arc<Pool<B>>>,
+    speaks_http2_only: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Idle<B> {
-    link: Link<B>,
-    since: Instant,
-}
-
-/// No connection could be had.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckoutError {
-    /// It could not be opened.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// It was open and did not speak HTTP.
-    #[error("the HTTP handshake failed")]
-    Handshake(#[source] hyper::Error),
+enum Connections<B> {
+    Http1(Stack<B>),
+    Http2(Trunks<B>),
 }
 
 impl<B> Pools<B>
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// No pools yet.
     #[must_use]
     pub fn new(limits: PoolLimits, metrics: Metrics) -> Self {
-        Self { pools: Mutex::default(), foreign: Mutex::default(), limits, metrics }
+        let none = || Mutex::new(Maps { http1: HashMap::new(), http2: HashMap::new() });
+        Self { pools: none(), foreign: none(), limits, metrics }
     }
 
-    /// The pool of `key`, made on first use.
-    pub fn pool(&self, key: &Key, endpoint: &Endpoint) -> Arc<Pool<B>> {
+    /// The pool of `key`, which is that of `endpoint`, for `protocol`; made on first use.
+    pub fn pool(&self, key: &Key, endpoint: &Endpoint, protocol: Protocol) -> Arc<Pool<B>> {
         let mut pools = self.pools.lock();
-        if let Some(pool) = pools.get(key) {
-            return Arc::clone(pool);
+        let known = match protocol {
+            Protocol::Http1 => pools.http1.get(key),
+            Protocol::Http2 => pools.http2.get(key),
+        };
+        match known {
+            Some(pool) => Arc::clone(pool),
+            None => {
+                pools.make_room();
+                self.make(&mut pools, (key, endpoint), protocol, endpoint.authority.as_str())
+            }
         }
-        let pool = self.make(endpoint, self.limits, endpoint.authority.as_str());
-        pools.insert(*key, Arc::clone(&pool));
-        pool
     }
 
-    /// The pool of an upstream that a caller or a token endpoint names. It is counted under `label` with all of its
-    /// kind, and goes when nothing of it is in use or idle and others need its place. Where none goes, the connection
-    /// serves one exchange.
-    pub fn foreign(&self, key: &Key, endpoint: &Endpoint, label: &str) -> Arc<Pool<B>> {
+    /// As [`Self::pool`], of an upstream that a caller or a token endpoint names. It is counted under `label` with all
+    /// of its kind. Where there are too many pools in use, the connection serves one exchange.
+    pub fn foreign(&self, (key, endpoint): (&Key, &Endpoint), protocol: Protocol, label: &str) -> Arc<Pool<B>> {
         let mut pools = self.foreign.lock();
-        if let Some(pool) = pools.get(key) {
+        let known = match protocol {
+            Protocol::Http1 => pools.http1.get(key),
+            Protocol::Http2 => pools.http2.get(key),
+        };
+        if let Some(pool) = known {
             return Arc::clone(pool);
         }
-        if pools.len() >= MOST_FOREIGN {
-            // Leases and the task that looks after idle connections hold it too.
-            pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        if pools.make_room() {
+            self.make(&mut pools, (key, endpoint), protocol, label)
+        } else {
+            let alone = PoolLimits { idle_connections: 0, ..self.limits };
+            let opener = Opener::new(endpoint.clone(), protocol, alone, self.metrics.upstream(label));
+            Arc::new(Pool::new(opener, None))
         }
-        if pools.len() >= MOST_FOREIGN {
-            return self.make(endpoint, PoolLimits { idle_connections: 0, ..self.limits }, label);
-        }
-        let pool = self.make(endpoint, self.limits, label);
-        pools.insert(*key, Arc::clone(&pool));
-        pool
     }
 
-    fn make(&self, endpoint: &Endpoint, limits: PoolLimits, label: &str) -> Arc<Pool<B>> {
-        Arc::new(Pool {
-            endpoint: endpoint.clone(),
-            limits,
-            idle: Mutex::new(Vec::new()),
-            sweeping: AtomicBool::new(false),
-            metrics: self.metrics.upstream(label),
-        })
+    fn make(
+        &self,
+        pools: &mut Maps<B>,
+        (key, endpoint): (&Key, &Endpoint),
+        protocol: Protocol,
+        label: &str,
+    ) -> Arc<Pool<B>> {
+        let new = |protocol, otherwise| {
+            let metrics = self.metrics.upstream(label);
+            Arc::new(Pool::new(Opener::new(endpoint.clone(), protocol, self.limits, metrics), otherwise))
+        };
+        if protocol == Protocol::Http2 {
+            return Arc::clone(pools.http2.entry(*key).or_insert_with(|| new(protocol, None)));
+        }
+        let has_choice = endpoint.http == Http::Auto && endpoint.tls.is_some();
+        let otherwise =
+            has_choice.then(|| Arc::clone(pools.http2.entry(*key).or_insert_with(|| new(Protocol::Http2, None))));
+        Arc::clone(pools.http1.entry(*key).or_insert_with(|| new(protocol, otherwise)))
     }
 }
 
 impl<B> Pool<B>
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    fn new(opener: Opener, otherwise: Option<Arc<Self>>) -> Self {
+        let connections = match opener.protocol {
+            Protocol::Http1 => Connections::Http1(Stack::new()),
+            Protocol::Http2 => Connections::Http2(Trunks::new(opener.open())),
+        };
+        let form = Form::of(&opener.endpoint, opener.protocol);
+        Self { opener, form, connections, otherwise, speaks_http2_only: AtomicBool::new(false) }
+    }
+
     /// A connection that was ready a moment ago, or a new one.
     ///
     /// # Errors
     /// When a new one was needed and could not be opened within `connect`.
     pub async fn checkout(self: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
-        while let Some(mut link) = self.pop() {
-            // Its last answer has been read to the end, so it becomes ready with the next turn of its task, or fails.
-            if link.sender.is_ready() || link.sender.ready().await.is_ok() {
-                self.metrics.reused();
-                return Ok(Lease::new(link, Arc::clone(self), true));
+        if let Connections::Http1(stack) = &self.connections {
+            while let Some(mut link) = stack.pop(&self.opener.limits) {
+                // Its last answer has been read to the end, so it becomes ready with the next turn of its task, or fails.
+                if link.sender.is_ready() || link.sender.ready().await.is_ok() {
+                    self.opener.metrics.reused();
+                    return Ok(Lease::new(Carrier::Http1(link), Arc::clone(self), true));
+                }
             }
         }
         self.open(connect).await
     }
 
-    /// A new connection, whatever is idle.
+    /// A connection that is none of the idle ones, for a request that such a one lost. Of HTTP/2: any that did not lose
+    /// or refuse one.
     ///
     /// # Errors
-    /// When it could not be opened within `connect`.
+    /// When one was needed and could not be opened within `connect`.
     pub async fn open(self: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
-        let endpoint = &self.endpoint;
-        let stream = connect::dial(endpoint.host(), endpoint.port(), endpoint.tls.as_deref(), connect).await?;
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(LONGEST_HEAD)
-            .handshake(TokioIo::new(UpstreamStream::new(stream)))
-            .await
-            .map_err(CheckoutError::Handshake)?;
-        let open = Open::new(&self.metrics);
-        let task = tokio::spawn(async move {
-            let _open = open;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an upstream connection ended early");
-            }
-        });
-        Ok(Lease::new(Link::new(sender, task.abort_handle()), Arc::clone(self), false))
+        match &self.connections {
+            Connections::Http1(_) => Box::pin(self.open_link(connect)).await,
+            Connections::Http2(trunks) => Box::pin(self.take_stream(trunks, connect)).await,
+        }
     }
 
-    fn pop(&self) -> Option<Link<B>> {
-        let mut idle = self.idle.lock();
-        while let Some(connection) = idle.pop() {
-            if connection.link.sender.is_closed() {
-                continue;
-            }
-            if connection.since.elapsed() < self.limits.idle {
-                return Some(connection.link);
-            }
-            // A stack: what lies below has been idle for even longer.
-            idle.clear();
+    async fn open_link(self: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
+        let deadline = Instant::now() + connect;
+        if let Some(otherwise) = &self.otherwise
+            && self.speaks_http2_only.load(Ordering::Relaxed)
+        {
+            return self.open_otherwise(otherwise, connect).await;
         }
-        None
+        if !self.opener.may_open() {
+            return Err(CheckoutError::Busy);
+        }
+        match (self.opener.http1(connect).await, &self.otherwise) {
+            (Ok(link), _) => Ok(Lease::new(Carrier::Http1(link), Arc::clone(self), false)),
+            (Err(error), Some(otherwise)) if is_other_protocol(&error) => {
+                self.speaks_http2_only.store(true, Ordering::Relaxed);
+                self.open_otherwise(otherwise, deadline.saturating_duration_since(Instant::now())).await
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn open_otherwise(&self, otherwise: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
+        let Connections::Http2(trunks) = &otherwise.connections else { return Err(CheckoutError::NotHttp2) };
+        let opened = Box::pin(otherwise.take_stream(trunks, connect)).await;
+        if opened.as_ref().is_err_and(is_other_protocol) {
+            // The next exchange asks again for HTTP/1.
+            self.speaks_http2_only.store(false, Ordering::Relaxed);
+        }
+        opened
+    }
+
+    async fn take_stream(self: &Arc<Self>, trunks: &Trunks<B>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
+        let deadline = Instant::now() + connect;
+        loop {
+            // Listening begins before looking, so that nothing is missed in between.
+            let freed = trunks.freed();
+            let opening = match trunks.find(&self.opener.limits, || self.opener.may_open()) {
+                Found::Stream(stream) => {
+                    self.opener.metrics.reused();
+                    return Ok(Lease::new(Carrier::Http2(stream), Arc::clone(self), true));
+                }
+                Found::Open(opening) => {
+                    let opened = self.opener.http2(deadline.saturating_duration_since(Instant::now())).await;
+                    let trunk = match opened {
+                        Ok(trunk) => trunk,
+                        Err(error) => {
+                            opening.failed(&error);
+                            return Err(error);
+                        }
+                    };
+                    let (stream, sweeping) = opening.opened(trunk);
+                    self.sweep(sweeping);
+                    return Ok(Lease::new(Carrier::Http2(stream), Arc::clone(self), false));
+                }
+                Found::Wait(opening) => opening,
+            };
+            let Some(mut opening) = opening else {
+                tokio::time::timeout_at(deadline, freed).await.map_err(|_| CheckoutError::Busy)?;
+                continue;
+            };
+            let waited = async {
+                tokio::select! {
+                    changed = opening.changed() => changed.is_ok(),
+                    () = freed => false,
+                }
+            };
+            let waited = tokio::time::timeout_at(deadline, waited).await;
+            let has_failed = waited.map_err(|_| CheckoutError::from(ConnectError::Timeout))?;
+            if has_failed && let Some(error) = &*opening.borrow() {
+                return Err(error.clone());
+            }
+        }
     }
 
     /// Counts a request that is sent again because the pooled connection it found was dead.
     pub fn stale(&self) {
-        self.metrics.retried_stale();
+        self.opener.metrics.retried_stale();
+    }
+
+    /// How requests are sent.
+    pub(super) fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// See [`Opener::note_proxy`].
+    pub(super) fn note_proxy(&self, refusal: Option<u16>) {
+        self.opener.note_proxy(refusal);
     }
 
     /// Takes back a connection whose exchange is complete.
     pub(super) fn put(self: &Arc<Self>, link: Link<B>) {
-        let mut idle = self.idle.lock();
-        if idle.len() >= self.limits.idle_connections {
-            return;
-        }
-        idle.push(Idle { link, since: Instant::now() });
-        drop(idle);
-        if !self.sweeping.swap(true, Ordering::Relaxed) {
-            tokio::spawn(Arc::clone(self).sweep());
+        if let Connections::Http1(stack) = &self.connections {
+            self.sweep(stack.push(link, &self.opener.limits));
         }
     }
 
-    /// Closes connections that nobody asked for in time; ends when none is idle.
-    async fn sweep(self: Arc<Self>) {
+    fn sweep(self: &Arc<Self>, sweeping: Sweeping) {
+        if sweeping == Sweeping::Start {
+            tokio::spawn(Arc::clone(self).swept());
+        }
+    }
+
+    /// Closes what idles too long; ends when nothing is left.
+    async fn swept(self: Arc<Self>) {
+        let limits = &self.opener.limits;
         loop {
-            tokio::time::sleep(self.limits.idle / 2).await;
-            let mut idle = self.idle.lock();
-            idle.retain(|connection| {
-                !connection.link.sender.is_closed() && connection.since.elapsed() < self.limits.idle
-            });
-            if idle.is_empty() {
-                self.sweeping.store(false, Ordering::Relaxed);
+            tokio::time::sleep(limits.idle / 2).await;
+            let has_more = match &self.connections {
+                Connections::Http1(stack) => stack.sweep(limits.idle),
+                Connections::Http2(trunks) => trunks.sweep(limits),
+            };
+            if !has_more {
                 return;
             }
         }
     }
 }
 
-/// Counts an open connection for as long as its task lives, however that ends.
-struct Open(UpstreamMetrics);
-
-impl Open {
-    fn new(metrics: &UpstreamMetrics) -> Self {
-        metrics.opened();
-        Self(metrics.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.closed();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http_body_util::Empty;
-
-    use super::{MOST_FOREIGN, PoolLimits, Pools};
-    use crate::metrics::Metrics;
-    use crate::upstream::Endpoint;
-
-    #[test]
-    fn pools_of_foreign_upstreams_are_bounded_in_number() {
-        let pools: Pools<Empty<Bytes>> = Pools::new(PoolLimits::default(), Metrics::default());
-        let endpoint = |number: usize| Endpoint::new(None, format!("host-{number}.example").parse().unwrap());
-        let pool = |number: usize| pools.foreign(&endpoint(number).key(), &endpoint(number), "passthrough");
-        let busy: Vec<_> = (0..MOST_FOREIGN).map(pool).collect();
-        assert!(std::sync::Arc::ptr_eq(&busy[7], &pool(7)));
-        let extra = pool(MOST_FOREIGN);
-        assert_eq!((pools.foreign.lock().len(), extra.limits.idle_connections), (MOST_FOREIGN, 0), "all are in use");
-        drop(busy);
-        for number in 0..4 * MOST_FOREIGN {
-            pool(number);
-            assert!(pools.foreign.lock().len() <= MOST_FOREIGN);
-        }
-        assert_eq!(pool(5000).limits.idle_connections, PoolLimits::default().idle_connections);
-        assert!(pools.pools.lock().is_empty());
-    }
+fn is_other_protocol(error: &CheckoutError) -> bool {
+    matches!(error, CheckoutError::Connect(error) if matches!(**error, ConnectError::OtherProtocol))
 }

@@ -9,6 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+
+use super::opener::Counted;
 
 /// A stream that swallows what can no longer be written. How the exchange ends is then for the reading side to say: it
 /// finds an answer, or the end of the stream.
@@ -16,11 +19,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct UpstreamStream<IO> {
     io: IO,
     broken: bool,
+    /// Whom to tell of the first bytes that come.
+    greeting: Option<oneshot::Sender<()>>,
+    _counted: Counted,
 }
 
 impl<IO> UpstreamStream<IO> {
-    pub(super) fn new(io: IO) -> Self {
-        Self { io, broken: false }
+    pub(super) fn new(io: IO, counted: Counted) -> Self {
+        Self { io, broken: false, greeting: None, _counted: counted }
+    }
+
+    /// As [`UpstreamStream::new`]; `greeting` is told when the first bytes come.
+    pub(super) fn greeting(io: IO, counted: Counted, greeting: oneshot::Sender<()>) -> Self {
+        Self { io, broken: false, greeting: Some(greeting), _counted: counted }
     }
 
     /// `otherwise` in place of the error of a peer that is gone, from now on.
@@ -42,7 +53,17 @@ fn is_gone(error: &io::Error) -> bool {
 
 impl<IO: AsyncRead + Unpin> AsyncRead for UpstreamStream<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if this.greeting.is_some()
+            && matches!(read, Poll::Ready(Ok(())))
+            && !buf.filled().is_empty()
+            && let Some(greeting) = this.greeting.take()
+        {
+            // Who waited for it may have gone.
+            let _ = greeting.send(());
+        }
+        read
     }
 }
 
@@ -92,13 +113,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for UpstreamStream<IO> {
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::UpstreamStream;
+    use super::{Counted, UpstreamStream};
 
     /// B58: what came is read after writing has failed.
     #[tokio::test]
     async fn what_came_is_read_after_writing_has_failed() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut stream = UpstreamStream::new(ours);
+        let mut stream = UpstreamStream::new(ours, Counted::none());
         theirs.write_all(b"401").await.unwrap();
         drop(theirs);
         for _ in 0..3 {

@@ -146,6 +146,12 @@ mod cut_short;
 /// What the caller gets when we fail.
 mod failures;
 
+/// Upstreams that speak HTTP/2: many exchanges over few connections, and what is sent again.
+mod upstream_http2;
+
+/// Addresses to which no connection is made, whoever names them.
+mod destinations;
+
 /// An upstream with TLS: private authority, client certificate, versions.
 mod tls_upstream;
 

@@ -214,3 +214,35 @@ async fn an_upstream_that_says_too_much_loses_its_connection() {
     fresh.send(&answer(200, &[], b"true")).await;
     assert_eq!(scene.answer().await.body, b"true");
 }
+
+/// B27: what an upstream says unasked on an idle connection is nobody's answer, and the connection is closed.
+#[tokio::test]
+async fn bytes_on_an_idle_connection_end_it() {
+    for unasked in [FINE, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", b"x"] {
+        let mut scene = Scene::set().await;
+        scene.pooled().send(unasked).await;
+        assert!(scene.pooled().is_closed().await);
+        scene.send("POST", b"body").await;
+        let mut fresh = scene.upstream.accept().await;
+        assert_eq!(fresh.request().await.body, b"body");
+        fresh.send(&answer(201, &[], b"its own")).await;
+        let answer = scene.answer().await;
+        assert_eq!((answer.status, answer.body.as_slice()), (201, &b"its own"[..]), "{}", answer.text());
+    }
+}
+
+/// B26: bytes behind an answer are dropped with their connection, and are never the next answer.
+#[tokio::test]
+async fn bytes_behind_an_answer_end_its_connection() {
+    let mut scene = Scene::set().await;
+    scene.send("GET", b"").await;
+    scene.pooled().request().await;
+    scene.pooled().send(&[FINE, b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted"].concat()).await;
+    assert_eq!(scene.answer().await.body, b"fine");
+    assert!(scene.pooled().is_closed().await);
+    scene.send("GET", b"").await;
+    let mut fresh = scene.upstream.accept().await;
+    fresh.request().await;
+    fresh.send(&answer(200, &[], b"its own")).await;
+    assert_eq!(scene.answer().await.body, b"its own");
+}

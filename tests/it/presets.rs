@@ -271,8 +271,8 @@ async fn check(setup: &Setup, presets: &[Preset]) {
             let name = key["key"].as_str().unwrap();
             let origin = match name {
                 "token_endpoint" | "assertion.file" => "yours",
-                // What is dangerous about the provider's own address is accepted there alone.
-                "dangerous.plain_http" => "unused",
+                // What is said of the provider's own address holds there alone.
+                "dangerous.plain_http" | "dangerous.link_local" | "http_proxy" => "unused",
                 _ => "preset",
             };
             assert_eq!(key["origin"], origin, "{}: {name}", preset.name);

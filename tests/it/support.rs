@@ -4,6 +4,7 @@ pub(crate) mod canary;
 pub(crate) mod certificates;
 pub(crate) mod frames;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod load;
 pub(crate) mod metrics;
 pub(crate) mod mortal;

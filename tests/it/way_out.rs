@@ -1,5 +1,5 @@
-//! Token endpoints that only a proxy on the way out reaches: absolute-form for plain HTTP (RFC 9112 3.2.2), `CONNECT`
-//! for TLS (RFC 9110 9.3.6), and its password for it alone.
+//! Token endpoints and upstreams that only a proxy on the way out reaches: absolute-form for plain HTTP (RFC 9112
+//! 3.2.2), `CONNECT` for TLS (RFC 9110 9.3.6), and its password for it alone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -10,9 +10,12 @@ use tokio::task::JoinSet;
 
 use crate::support::certificates::Authority;
 use crate::support::http::fields;
+use crate::support::http2::{Http2, Say};
 use crate::support::nginx::{Nginx, Tls};
 use crate::support::proxy::Setup;
+use crate::support::recorder::Recorder;
 use crate::support::scene::{Scene, TokenEndpoint, basic};
+use crate::support::scripted::Scripted;
 use crate::support::servers::ClosedPort;
 
 const PASSWORD: &str = "c4n4ry-Pr0xy:Dz5 Kf9&Yw2";
@@ -205,4 +208,130 @@ async fn a_proxy_that_refuses_is_an_outage_and_shows_no_password() {
         assert!(!shown.contains("c4n4ry"), "{shown}");
         assert_eq!(refusing.asked().len(), 1, "{url}");
     }
+}
+
+/// Tables whose upstream is `url`, with these lines for it; tokens are had directly.
+fn upstream_tables(url: &str, named: &str) -> String {
+    format!(
+        "[named_credentials.orders]\nurl = \"{url}\"\nexternal_credential = \"issuer\"\n{named}\n\
+         [external_credentials.issuer]\ntoken_endpoint = \"http://{{endpoint}}/token\"\nclient_id = \"orders\"\n\
+         client_secret = {{ dangerous_literal = \"orders-secret\" }}\n"
+    )
+}
+
+const PLAIN: &str = "dangerous = { plain_http = true }\n";
+
+#[tokio::test]
+async fn a_plain_upstream_is_asked_in_absolute_form_and_never_sees_the_password() {
+    let upstream = Recorder::start().await;
+    let way = WayOut::to(upstream.address).await;
+    let tables = upstream_tables("http://api.invalid:8080/v1", &(through(way.address, "") + PLAIN));
+    let scene = Scene::start(&tables, secrets).await;
+    let answer = scene.get("/orders/a?b=c", &[("Proxy-Authorization", "Basic bm8=")]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let heads = way.heads();
+    assert_eq!(heads.len(), 1);
+    assert!(heads[0].starts_with("GET http://api.invalid:8080/v1/a?b=c HTTP/1.1\r\n"), "{}", heads[0]);
+    assert_eq!(fields(&heads[0], "host"), ["api.invalid:8080"]);
+    assert_eq!(fields(&heads[0], "proxy-authorization").len(), 1);
+    assert_eq!(basic(fields(&heads[0], "proxy-authorization")[0]), format!("user:{PASSWORD}"));
+    assert_eq!(upstream.only().bearer(), "token-1");
+    assert!(upstream.only().fields("proxy-authorization").is_empty());
+    let log = scene.proxy.process.stderr.text() + &scene.proxy.process.stdout.text();
+    assert!(!log.contains("c4n4ry"), "{log}");
+}
+
+#[tokio::test]
+async fn an_upstream_with_tls_is_reached_through_a_tunnel_whatever_version_of_http_it_speaks() {
+    let authority = Authority::new("a private CA");
+    for (http, tunnels) in [("http = \"2\"\n", 1), ("", 2)] {
+        let upstream = Http2::with_tls(&authority.server(), |_| Say::Echo).await;
+        let way = WayOut::to(upstream.address).await;
+        let lines = through(way.address, "") + http + "tls = { ca = \"ca.pem\" }\n";
+        let setup = |setup| secrets(setup).file("ca.pem", &authority.certificate).env("KEYBEARER_WORKERS", "1");
+        let scene = Scene::start(&upstream_tables("https://localhost:9", &lines), setup).await;
+        for _ in 0..3 {
+            let answer = scene.get("/orders/x", &[]).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        let heads = way.heads();
+        // Where it is not said, the server says that it speaks HTTP/2 only.
+        assert_eq!((heads.len(), upstream.connections()), (tunnels, 1), "{heads:#?}");
+        for head in heads {
+            assert!(head.starts_with("CONNECT localhost:9 HTTP/1.1\r\n"), "{head}");
+            assert_eq!(basic(fields(&head, "proxy-authorization")[0]), format!("user:{PASSWORD}"));
+            assert!(fields(&head, "authorization").is_empty(), "{head}");
+        }
+        assert!(upstream.requests().iter().all(|seen| seen.field("proxy-authorization").is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_an_upstream_is_named_once_without_its_password() {
+    for (url, further) in
+        [("http://api.invalid", PLAIN), ("https://api.invalid", ""), ("https://api.invalid", "http = \"2\"")]
+    {
+        let refusing = Scripted::start().await.serve(|_| {
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"
+                .to_vec()
+        });
+        let lines = through(refusing.address, "") + further;
+        let setup = |setup| secrets(setup).env("KEYBEARER_WORKERS", "1");
+        let scene = Scene::start(&upstream_tables(url, &lines), setup).await;
+        for _ in 0..3 {
+            let answer = scene.get("/orders/x", &[]).await;
+            answer.assert_problem(502, url);
+            let cause = answer.field("proxy-status").unwrap();
+            assert_eq!(cause, "keybearer; error=http_proxy_refused; details=\"it answered 407\"", "{url}");
+            assert!(answer.field("proxy-authenticate").is_none(), "{}", answer.head);
+        }
+        let warnings = scene.proxy.warnings(1).await;
+        let refusals =
+            warnings.iter().filter(|line| line.to_string().contains("the proxy on the way out refuses")).count();
+        assert_eq!(refusals, 1, "{url}: {warnings:#?}");
+        let log = scene.proxy.process.stderr.text() + &scene.proxy.process.stdout.text();
+        assert!(!log.contains("c4n4ry"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn one_proxy_for_all_is_switched_off_for_one_and_nobody_else_is_asked() {
+    let endpoint = TokenEndpoint::start().await;
+    let upstream = Recorder::start().await;
+    let way = WayOut::to(upstream.address).await;
+    let nobody = ClosedPort::new();
+    let global = format!("http_proxy = {{ url = \"http://{}\", no_proxy = [\"127.0.0.1\"] }}\n", way.address);
+    let tables = upstream_tables("http://api.invalid", PLAIN)
+        + &format!(
+            "[named_credentials.own]\nurl = \"http://{}\"\nhttp_proxy = false\ngenerate_authorization_header = false\n",
+            nobody.address
+        );
+    // A key of the whole file stands above all tables.
+    let config = (global + &crate::support::proxy::head("info") + &tables)
+        .replace("{endpoint}", &endpoint.address().to_string());
+    let proxy = Setup::new(&config).run().await;
+    let ask = async |target| crate::support::http::get(proxy.address, target).await.unwrap();
+    let answer = ask("/orders/x").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(way.heads().len(), 1, "the token endpoint stands in no_proxy");
+    let answer = ask("/own/x").await;
+    answer.assert_problem(502, "directly");
+    assert!(answer.field("proxy-status").unwrap().contains("connection_refused"), "{}", answer.head);
+    assert_eq!(way.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn the_environment_names_the_way_where_the_configuration_says_so() {
+    let upstream = Recorder::start().await;
+    let way = WayOut::to(upstream.address).await;
+    let tables = upstream_tables("http://api.invalid", &format!("http_proxy = \"environment\"\n{PLAIN}"));
+    let named = format!("http://user:c4n4ry@{}", way.address);
+    let setup = |setup: Setup| setup.env("http_proxy", &named).env("HTTP_PROXY", "http://127.0.0.1:9");
+    let scene = Scene::start(&tables, setup).await;
+    let answer = scene.get("/orders/x", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(basic(fields(&way.heads()[0], "proxy-authorization")[0]), "user:c4n4ry");
+    let output = scene.proxy.setup.output(&["check"]).await;
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains(&format!("through the proxy {}", way.address)) && !told.contains("c4n4ry"), "{told}");
 }

@@ -48,6 +48,7 @@ fn request_object(request: &RequestSettings) -> Value {
         "method": request.method.as_str(),
         "token_endpoint": request.endpoint.url.as_ref().map(url),
         "issuer": request.endpoint.issuer,
+        "http_proxy": request.endpoint.proxy().map(|proxy| format!("{}:{}", proxy.host, proxy.port)),
         "parameters": parameters,
         "query": request.parameters.query.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         "headers": request.parameters.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
@@ -91,6 +92,7 @@ fn asked(request: &RequestSettings) -> String {
         (None, issuer) => format!("to the token endpoint of {}", issuer.as_deref().unwrap_or_default()),
     };
     let mut words = vec![format!("{} {endpoint}", request.method)];
+    words.extend(request.endpoint.proxy().map(|proxy| format!("through the proxy {}:{}", proxy.host, proxy.port)));
     let parameters = parameters(request);
     if !parameters.is_empty() {
         words.push("with".to_owned());

@@ -51,7 +51,13 @@ fn route(named: &NamedCredential) -> String {
         Some(_) | None => " without a credential".to_owned(),
     };
     let state = if named.enabled { "" } else { " (disabled)" };
-    format!("{}: {} → {}{credential}{state}", named.name, matching(&named.matching), named.url())
+    let way = proxy(named).map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+    format!("{}: {} → {}{way}{credential}{state}", named.name, matching(&named.matching), named.url())
+}
+
+/// Host and port of the proxy on the way.
+fn proxy(named: &NamedCredential) -> Option<String> {
+    named.endpoint.proxy().map(|proxy| format!("{}:{}", proxy.host, proxy.port))
 }
 
 fn route_object(named: &NamedCredential) -> Value {
@@ -60,6 +66,7 @@ fn route_object(named: &NamedCredential) -> Value {
         "enabled": named.enabled,
         "match": matching(&named.matching),
         "url": named.url(),
+        "http_proxy": proxy(named),
         "external_credential": named.external_credential.as_ref().map(|name| name.as_str()),
     })
 }
@@ -244,6 +251,7 @@ mod tests {
                 "method": "POST",
                 "token_endpoint": "http://127.0.0.1:9/token",
                 "issuer": null,
+                "http_proxy": null,
                 "parameters": [{ "name": "grant_type", "value": "client_credentials" }],
                 "query": [],
                 "headers": [],

@@ -90,6 +90,28 @@ fn connect(target: &Target<'_>, error: &ConnectError) -> (String, Finding) {
                 ),
             },
         ),
+        ConnectError::Forbidden => (
+            format!("The name {host} leads to an address that is not allowed."),
+            Finding {
+                meaning: "It is link-local, or that of a cloud's metadata service: whoever can choose where the name \
+                          leads could make keybearer ask there."
+                    .to_owned(),
+                change: format!(
+                    "Correct the host of {key} in {table}; where this address is meant, write dangerous = \
+                     {{ link_local = true }} there."
+                ),
+            },
+        ),
+        ConnectError::OtherProtocol => (
+            "The host completed no TLS handshake with the version of HTTP that was offered.".to_owned(),
+            Finding {
+                meaning: "The server speaks HTTP/2 only, or HTTP/1.1 only.".to_owned(),
+                change: format!(
+                    "Write the version that the server speaks as `http` in {table}: \"2\" where HTTP/1.1 was offered. \
+                     Without `http`, the proxy finds that out by itself."
+                ),
+            },
+        ),
         ConnectError::Refused(cause) => (
             format!("The host cannot be reached: {}.", innermost(&**cause)),
             Finding {
@@ -142,8 +164,10 @@ fn proxy(target: &Target<'_>, error: &ConnectError) -> (String, Finding) {
         ConnectError::ProxyAnswer(_)
         | ConnectError::ProxySpoke
         | ConnectError::Dns(_)
+        | ConnectError::Forbidden
         | ConnectError::Refused(_)
         | ConnectError::Tls(_)
+        | ConnectError::OtherProtocol
         | ConnectError::Timeout => (
             format!("What {proxy} answered is not what a proxy answers."),
             "There is no HTTP proxy at that address.".to_owned(),

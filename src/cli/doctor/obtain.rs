@@ -125,7 +125,7 @@ fn leg<'a>(settings: &Settings, request: &'a RequestSettings, url: &Uri, key: &'
     let endpoint = &request.endpoint;
     let key = if endpoint.url.is_none() { "issuer" } else { key };
     let place = (format!("[external_credentials.{}]", settings.name), key);
-    Leg::new(url, (&endpoint.tls, endpoint.http_proxy.as_deref()), endpoint.timeout, place, STEPS)
+    Leg::new(url, endpoint.way(), endpoint.timeout, place, STEPS)
 }
 
 /// The mint in one line.

@@ -23,8 +23,9 @@ use crate::proxy::probe::{Probe, probe as prepare};
 use crate::proxy::settings::{FromToken, NamedCredential};
 use crate::secret::Secret;
 use crate::server::Connection;
-use crate::tls::Profile;
+use crate::tls::{Alpn, Profile};
 use crate::token::{Minters, Received, Seen, Settings, Verdict};
+use crate::upstream::{Endpoint, Http};
 
 const STEPS: Steps = Steps { dns: "upstream: DNS", connection: "upstream: connection", tls: "upstream: TLS" };
 
@@ -50,8 +51,15 @@ pub(super) async fn probe(
     let tls = named.endpoint.tls.as_deref().unwrap_or(&nobody);
     let place = (format!("[named_credentials.{}]", named.name), "url");
     let within = named.timeouts.connect;
-    let leg = named.url().parse::<Uri>().ok().and_then(|url| Leg::new(&url, (tls, None), within, place, STEPS));
+    let Endpoint { http_proxy, addresses, .. } = &named.endpoint;
+    let way = Way { tls, http_proxy: http_proxy.as_deref(), addresses: *addresses };
+    let leg = named.url().parse::<Uri>().ok().and_then(|url| Leg::new(&url, way, within, place, STEPS));
     let Some(leg) = leg else { return Ok(()) };
+    if named.endpoint.http == Http::Http2 {
+        leg.offering(Alpn::Http2).walk(report).await?;
+        report.skipped("probe", "the upstream is spoken to in HTTP/2, and this probe speaks HTTP/1.1 only");
+        return Ok(());
+    }
     leg.walk(report).await?;
     let head = match head(subject, named) {
         Ok(head) => at(head, named),
@@ -62,7 +70,7 @@ pub(super) async fn probe(
     };
     let trial = Trial { named, head, obtained, external: subject.external.map(|(settings, _)| settings) };
     let timeout = named.timeouts.connect + named.timeouts.first_byte.min(LONGEST_WAIT);
-    match trial.send(tls, Limits { timeout, body: LONGEST_ANSWER }).await {
+    match trial.send(way, Limits { timeout, body: LONGEST_ANSWER }).await {
         Ok(answer) => trial.judge(&answer, report),
         Err(FetchError::TooLarge { .. }) => {
             report.warning("probe", "the answer is longer than is read here; try another --path");
@@ -154,8 +162,7 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     /// Sends it; once more where the API asks for a nonce (RFC 9449 9).
-    async fn send(&self, tls: &Profile, limits: Limits) -> Result<Response<Bytes>, FetchError> {
-        let way = Way { tls, http_proxy: None };
+    async fn send(&self, way: Way<'_>, limits: Limits) -> Result<Response<Bytes>, FetchError> {
         let answer = fetch(self.request()?, way, limits).await?;
         let key = self.obtained.and_then(|obtained| obtained.dpop.as_ref());
         let new_nonce = key.is_some_and(|key| key.note(&self.head.origin, answer.headers()));

@@ -7,8 +7,9 @@ use http::uri::Scheme;
 
 use super::report::Report;
 use crate::cli::diagnosis::{self, Diagnosis, Target, Unreached};
-use crate::connect::{self, ConnectError, HttpProxy, Stream};
-use crate::tls::{Fault, Profile};
+use crate::connect::{self, Addresses, ConnectError, Destination, HttpProxy, Route, Stream};
+use crate::fetch::Way;
+use crate::tls::{Alpn, Fault, Profile};
 
 /// Names of the steps.
 #[derive(Clone, Copy)]
@@ -28,6 +29,9 @@ pub(super) struct Leg<'a> {
     /// None: plain HTTP.
     tls: Option<&'a Profile>,
     http_proxy: Option<&'a HttpProxy>,
+    addresses: Addresses,
+    /// What is offered within TLS.
+    alpn: Alpn,
     /// Bound on each step.
     within: Duration,
     /// The table that names it, and the key there.
@@ -39,7 +43,7 @@ impl<'a> Leg<'a> {
     /// The way to `url`; none where it names no host.
     pub(super) fn new(
         url: &Uri,
-        (tls, http_proxy): (&'a Profile, Option<&'a HttpProxy>),
+        way: Way<'a>,
         within: Duration,
         (table, key): (String, &'static str),
         steps: Steps,
@@ -47,17 +51,30 @@ impl<'a> Leg<'a> {
         let secure = url.scheme() == Some(&Scheme::HTTPS);
         let host = url.host()?.to_owned();
         let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let tls = secure.then_some(way.tls);
+        let destination = destination((&host, port), tls, way.addresses);
+        let http_proxy = match Route::to(&destination, way.http_proxy) {
+            Route::Direct => None,
+            Route::Tunnel(proxy) | Route::InTheOpen(proxy) => Some(proxy),
+        };
         Some(Self {
             steps,
             url: url.to_string().split('?').next().unwrap_or_default().to_owned(),
-            http_proxy: http_proxy.filter(|proxy| proxy.serves(&host, port)),
+            http_proxy,
+            addresses: way.addresses,
+            alpn: Alpn::Http1,
             host,
             port,
-            tls: secure.then_some(tls),
+            tls,
             within,
             table,
             key,
         })
+    }
+
+    /// As it is, but offering this within TLS.
+    pub(super) fn offering(self, alpn: Alpn) -> Self {
+        Self { alpn, ..self }
     }
 
     /// Goes the way, step by step.
@@ -67,8 +84,8 @@ impl<'a> Leg<'a> {
     pub(super) async fn walk(&self, report: &mut Report) -> Result<(), Diagnosis> {
         self.resolve(report).await.map_err(|error| self.connect_failed(report, self.steps.dns, &error))?;
         let connected = match self.http_proxy {
-            Some(proxy) => connect::dial_proxy(proxy, self.within).await,
-            None => connect::dial(&self.host, self.port, None, self.within).await,
+            Some(proxy) => connect::dial_proxy(proxy, &self.destination(None), self.within).await,
+            None => connect::dial(&self.destination(None), self.within).await,
         };
         connected.map_err(|error| self.connect_failed(report, self.steps.connection, &error))?;
         report.ok(
@@ -106,9 +123,14 @@ impl<'a> Leg<'a> {
 
     async fn dial(&self, tls: &Profile) -> Result<Stream, ConnectError> {
         match self.http_proxy {
-            Some(proxy) => connect::dial_through(proxy, &self.host, self.port, tls, self.within).await,
-            None => connect::dial(&self.host, self.port, Some(tls), self.within).await,
+            Some(proxy) => connect::dial_through(proxy, &self.destination(Some(tls)), self.within).await,
+            None => connect::dial(&self.destination(Some(tls)), self.within).await,
         }
+    }
+
+    fn destination<'d>(&'d self, tls: Option<&'d Profile>) -> Destination<'d> {
+        let tls = tls.map(|profile| (profile, self.alpn));
+        Destination { tls, ..destination((&self.host, self.port), None, self.addresses) }
     }
 
     fn connect_failed(&self, report: &mut Report, step: &'static str, error: &ConnectError) -> Diagnosis {
@@ -136,7 +158,7 @@ impl<'a> Leg<'a> {
     /// Whether a port that was asked in the clear answers a TLS handshake, be it with a certificate that nobody trusts.
     async fn speaks_tls(&self) -> bool {
         let (None, None, Ok(nobody)) = (self.tls, self.http_proxy, Profile::trusting_nobody()) else { return false };
-        match connect::dial(&self.host, self.port, Some(&nobody), self.within).await {
+        match connect::dial(&self.destination(Some(&nobody)), self.within).await {
             Ok(_) => true,
             Err(ConnectError::Tls(error)) => {
                 matches!(Fault::of(&error), Fault::UnknownIssuer | Fault::OtherName(_) | Fault::Expired)
@@ -159,6 +181,10 @@ impl<'a> Leg<'a> {
         };
         diagnosis::unreached(&target, why)
     }
+}
+
+fn destination<'a>((host, port): (&'a str, u16), tls: Option<&'a Profile>, addresses: Addresses) -> Destination<'a> {
+    Destination { host, port, tls: tls.map(|profile| (profile, Alpn::Http1)), addresses, dead_after: None }
 }
 
 fn trusted_by(profile: &Profile) -> String {

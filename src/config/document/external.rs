@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Anything, CredentialDangers, FormulaTable, HeaderEntry, Replay, SecretReference, TextOrSecret, Tls};
+use super::{
+    Anything, CredentialDangers, FormulaTable, HeaderEntry, HttpProxy, Replay, SecretReference, TextOrSecret, Tls,
+};
 use crate::config::field::{Entries, Field};
 use crate::config::quantity::{Count, Span};
 
@@ -98,16 +100,6 @@ impl Flow {
 pub(crate) enum Method {
     Post,
     Get,
-}
-
-/// `http_proxy`
-#[derive(Deserialize, Default)]
-#[serde(default, expecting = "a table; write http_proxy = { url = \"http://proxy.example:3128\" }")]
-pub(crate) struct HttpProxy {
-    pub(crate) url: Field<String>,
-    pub(crate) username: Field<TextOrSecret>,
-    pub(crate) password: Field<SecretReference>,
-    pub(crate) no_proxy: Field<Vec<Field<String>>>,
 }
 
 /// `client_authentication`

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{CredentialDangers, CredentialLimits, Tls, Value};
+use super::{CredentialDangers, CredentialLimits, HttpProxy, Tls, Value};
 use crate::config::field::Field;
 use crate::config::quantity::{Size, Span};
 
@@ -21,6 +21,8 @@ pub(crate) struct NamedCredential {
     pub(crate) generate_authorization_header: Field<bool>,
     pub(crate) host_header: Field<String>,
     pub(crate) tls: Field<Tls>,
+    pub(crate) http: Field<Http>,
+    pub(crate) http_proxy: Field<HttpProxy>,
     pub(crate) headers: Field<Vec<Field<HeaderEntry>>>,
     pub(crate) remove_headers: Field<Vec<Field<String>>>,
     pub(crate) keep_cookies: Field<bool>,
@@ -86,6 +88,17 @@ pub(crate) struct Match {
 pub(crate) struct HeaderEntry {
     pub(crate) name: Field<String>,
     pub(crate) value: Field<Value>,
+}
+
+/// `http`
+#[derive(Deserialize, Clone, Copy)]
+pub(crate) enum Http {
+    #[serde(rename = "auto")]
+    Auto,
+    #[serde(rename = "1.1")]
+    Http1,
+    #[serde(rename = "2")]
+    Http2,
 }
 
 /// `forwarded`

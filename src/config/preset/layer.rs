@@ -11,12 +11,14 @@ use crate::config::tree::{Content, NodeId, Place, Tree};
 
 /// Keys that make sense only together with another key. Where the user gives the second another value than the
 /// preset, the first is left out: it was said about something that no longer holds. Above all, that plain HTTP is
-/// harmless is said of one address.
-pub(super) const TOGETHER: [(&str, &str); 4] = [
+/// harmless is said of one address, and that no proxy leads there.
+pub(super) const TOGETHER: [(&str, &str); 6] = [
     ("basic_encoding", "client_authentication"),
     ("dangerous", "issuer"),
     ("dangerous", "token_endpoint"),
     ("grant_type", "flow"),
+    ("http_proxy", "issuer"),
+    ("http_proxy", "token_endpoint"),
 ];
 
 /// What `flow` is where nobody says so.

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Surroundings;
 use crate::config::Secrets;
-use crate::config::document::Document;
+use crate::config::document::{CredentialDangers, Document};
 use crate::config::field::{Entries, Field};
 use crate::config::findings::Findings;
 use crate::config::nearest::nearest;
 use crate::config::quantity::Span;
 use crate::config::tree::{NodeId, Place, Tree};
+use crate::config::url::Url;
+use crate::connect::{Addresses, HttpProxies};
 use crate::name::Name;
 use crate::tls;
 
@@ -20,24 +23,39 @@ use crate::tls;
 pub(super) struct Context<'a> {
     pub(super) findings: &'a Findings<'a>,
     pub(super) secrets: Secrets,
+    /// Looks an environment variable up.
+    pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
     /// TLS profiles by their settings, so that equal tables share one; none: reading it failed and was reported.
     pub(super) profiles: RefCell<HashMap<tls::Settings, Option<Arc<tls::Profile>>>>,
     /// `limits.body`: what holds for every named credential that says nothing else.
     pub(super) longest_body: Option<usize>,
     /// `limits.token_answer`; what is wrong with it is said where `[limits]` is resolved.
     pub(super) longest_answer: usize,
+    /// The proxies on the way out for credentials that say nothing about them.
+    pub(super) http_proxies: HttpProxies,
     folder: PathBuf,
     /// The names under `[callers]`; none: the table itself is wrong, so nothing can be said about names in it.
     callers: Option<Vec<&'a str>>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(document: &'a Document, findings: &'a Findings<'a>, folder: PathBuf, secrets: Secrets) -> Self {
-        let callers = names(findings, &document.callers, "callers");
+    pub(super) fn new(
+        document: &'a Document,
+        findings: &'a Findings<'a>,
+        Surroundings { folder, secrets, variable, .. }: &Surroundings<'a>,
+    ) -> Self {
         let limits = document.limits.value();
-        let longest_body = limits.and_then(|limits| limits.body.value()).map(|size| size.0);
-        let longest_answer = limits.and_then(|limits| limits.token_answer.value()).map_or(0, |size| size.0);
-        Self { findings, secrets, profiles: RefCell::default(), longest_body, longest_answer, folder, callers }
+        Self {
+            findings,
+            secrets: *secrets,
+            variable: *variable,
+            profiles: RefCell::default(),
+            longest_body: limits.and_then(|limits| limits.body.value()).map(|size| size.0),
+            longest_answer: limits.and_then(|limits| limits.token_answer.value()).map_or(0, |size| size.0),
+            http_proxies: HttpProxies::default(),
+            folder: folder.clone(),
+            callers: names(findings, &document.callers, "callers"),
+        }
     }
 
     /// Whether someone wrote, or tried to write, who the callers are.
@@ -146,6 +164,32 @@ impl<'a> Context<'a> {
             Field::Wrong(_) => true,
             Field::Set(_, value) => *value,
         }
+    }
+
+    /// To which addresses a credential's connections may lead: `by_default`, and what its `dangerous` adds.
+    pub(super) fn addresses(
+        &self,
+        table: NodeId,
+        dangerous: &Field<CredentialDangers>,
+        by_default: Addresses,
+    ) -> Addresses {
+        let link_local = self.accepts(table, dangerous, "link_local", |dangers| &dangers.link_local);
+        let private = self.accepts(table, dangerous, "private", |dangers| &dangers.private);
+        Addresses { link_local: by_default.link_local || link_local, private: by_default.private || private }
+    }
+
+    /// Says so where a URL names an address to which no connection will be made.
+    pub(super) fn judge_address(&self, node: NodeId, url: Option<&Url>, addresses: Addresses) {
+        let Some(address) = url.and_then(Url::address).filter(|address| !addresses.admits(*address)) else { return };
+        let (message, help) = match (Addresses { link_local: true, private: true }).admits(address) {
+            true => (
+                "this address is link-local, or that of a cloud's metadata service, which gives out the machine's own \
+                 credentials",
+                "write another address; where this one is meant, accept it with dangerous = { link_local = true }",
+            ),
+            false => ("no server can be reached at this address", "write the address of one host"),
+        };
+        self.findings.error(node, message, help);
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::context::Context;
-use super::{host, tls};
+use super::{host, http_proxy, tls};
 use crate::config::document::{
-    Allowance as WrittenAllowance, NamedCredential as Written, Path as WrittenPath, Url as WrittenUrl, UrlFromToken,
+    Allowance as WrittenAllowance, Http as WrittenHttp, NamedCredential as Written, Path as WrittenPath,
+    Url as WrittenUrl, UrlFromToken,
 };
 use crate::config::field::Field;
 use crate::config::tree::NodeId;
@@ -14,7 +15,7 @@ use crate::connect::Addresses;
 use crate::proxy::settings::FromToken;
 use crate::target::{Allowance, PathRules};
 use crate::token::{self, ClientAuthentication};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Http};
 
 const ALLOW_HELP: &str = "list the hosts that may stand there: allow = [\"*.my.salesforce.com\"]";
 
@@ -69,8 +70,28 @@ fn fixed(
         true => Some(tls::profile_as(context, at, &written.tls, bound_to(context, written, attached))?),
         false => tls::none(context, &written.tls).and(None),
     };
+    let addresses = context.addresses(node, &written.dangerous, Addresses::CONFIGURED);
+    context.judge_address(at, Some(&url), addresses);
+    let http_proxy = http_proxy::of(context, &written.http_proxy, url.is_https)?;
     let base_path = url.path.strip_suffix('/').unwrap_or(&url.path).to_owned();
-    Some(Upstream { endpoint: Endpoint::new(tls, url.authority), from_token: None, base_path })
+    let endpoint = Endpoint { http: http(&written.http), http_proxy, addresses, ..Endpoint::new(tls, url.authority) };
+    if let Some((at, _)) = written.http.get()
+        && endpoint.http == Http::Http2
+        && endpoint.tls.is_none()
+        && endpoint.proxy().is_some()
+    {
+        let help = "write https://, leave out `http`, or name the host in http_proxy.no_proxy";
+        findings.error(at, "HTTP/2 without TLS does not go through an HTTP proxy", help);
+    }
+    Some(Upstream { endpoint, from_token: None, base_path })
+}
+
+fn http(field: &Field<WrittenHttp>) -> Http {
+    match field.value() {
+        Some(WrittenHttp::Auto) | None => Http::Auto,
+        Some(WrittenHttp::Http1) => Http::Http1,
+        Some(WrittenHttp::Http2) => Http::Http2,
+    }
 }
 
 fn from_token(
@@ -97,16 +118,19 @@ fn from_token(
     };
     is_asked(context, at, written, attached)?;
     let tls = tls::profile_as(context, at, &written.tls, bound_to(context, written, attached));
-    let addresses = Addresses {
-        private: context.accepts(node, &written.dangerous, "private", |dangers| &dangers.private),
-        link_local: context.accepts(node, &written.dangerous, "link_local", |dangers| &dangers.link_local),
-    };
+    let addresses = context.addresses(node, &written.dangerous, Addresses::FOREIGN);
+    let http_proxy = http_proxy::of(context, &written.http_proxy, true)?;
     let from_token = FromToken {
         pointer: pointer?,
         allow: allow?,
         dangerous_plain_http: accepts_plain_http(context, node, written),
     };
-    let endpoint = Endpoint { addresses, ..Endpoint::new(Some(tls?), FromToken::AUTHORITY.parse().ok()?) };
+    let endpoint = Endpoint {
+        http: http(&written.http),
+        http_proxy,
+        addresses,
+        ..Endpoint::new(Some(tls?), FromToken::AUTHORITY.parse().ok()?)
+    };
     Some(Upstream { endpoint, from_token: Some(from_token), base_path: base_path? })
 }
 

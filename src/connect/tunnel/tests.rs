@@ -8,9 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::connect::{ConnectError, HttpProxy, dial_through};
+use crate::connect::{Addresses, ConnectError, Destination, HttpProxy, dial_through};
 use crate::secret::Secret;
-use crate::tls::{Profile, Settings};
+use crate::tls::{Alpn, Profile, Settings};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -85,6 +85,11 @@ async fn head(socket: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
+fn to<'a>(host: &'a str, port: u16, profile: &'a Profile) -> Destination<'a> {
+    let tls = Some((profile, Alpn::Http1));
+    Destination { host, port, tls, addresses: Addresses::CONFIGURED, dead_after: None }
+}
+
 fn at(port: u16) -> HttpProxy {
     let password = Secret::new("password-canary".to_owned());
     HttpProxy::new("127.0.0.1", port, Some("user"), Some(&password), Vec::new())
@@ -94,7 +99,7 @@ fn at(port: u16) -> HttpProxy {
 async fn tls_goes_through_the_tunnel_to_a_name_that_only_the_proxy_resolves() {
     let (port, profile) = target().await;
     let (proxy_port, mut heads) = proxy(port).await;
-    let mut stream = dial_through(&at(proxy_port), "target.test", 443, &profile, LONG).await.unwrap();
+    let mut stream = dial_through(&at(proxy_port), &to("target.test", 443, &profile), LONG).await.unwrap();
     let mut read = String::new();
     stream.read_to_string(&mut read).await.unwrap();
     assert_eq!(read, "hello");
@@ -103,7 +108,7 @@ async fn tls_goes_through_the_tunnel_to_a_name_that_only_the_proxy_resolves() {
     assert!(head.contains("\r\nhost: target.test:443\r\n"), "{head}");
     assert!(head.contains("\r\nproxy-authorization: basic dxnlcjpwyxnzd29yzc1jyw5hcnk=\r\n"), "{head}");
     // The certificate is the target's and is held against the target's name.
-    let other = dial_through(&at(proxy_port), "other.test", 443, &profile, LONG).await;
+    let other = dial_through(&at(proxy_port), &to("other.test", 443, &profile), LONG).await;
     assert!(matches!(other, Err(ConnectError::Tls(_))));
 }
 
@@ -113,7 +118,7 @@ async fn an_ipv6_target_is_named_in_brackets() {
     let (proxy_port, mut heads) = proxy(port).await;
     let plain = HttpProxy::new("127.0.0.1", proxy_port, None, None, Vec::new());
     for host in ["::1", "[::1]"] {
-        assert!(dial_through(&plain, host, 8443, &profile, LONG).await.is_err());
+        assert!(dial_through(&plain, &to(host, 8443, &profile), LONG).await.is_err());
         let head = heads.recv().await.unwrap().to_ascii_lowercase();
         assert!(head.starts_with("connect [::1]:8443 http/1.1\r\n"), "{head}");
         assert!(!head.contains("proxy-authorization"), "{head}");
@@ -126,7 +131,7 @@ async fn a_refusing_proxy_is_named_with_its_status_and_without_its_password() {
     for status in [407, 403, 502, 301] {
         let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 15\r\n\r\npassword-canary");
         let port = answering(answer.into_bytes()).await;
-        let error = dial_through(&at(port), "target.test", 443, &profile, LONG).await.unwrap_err();
+        let error = dial_through(&at(port), &to("target.test", 443, &profile), LONG).await.unwrap_err();
         assert!(matches!(error, ConnectError::Proxy { status: told } if told == status), "{error:?}");
         assert_eq!(error.to_string(), format!("the proxy refused the connection with status {status}"));
         assert!(!format!("{error:?}").contains("canary"));
@@ -139,7 +144,7 @@ async fn a_proxy_that_answers_nonsense_or_too_much_is_refused() {
     let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(20_000));
     for answer in ["SSH-2.0-canary\r\n\r\n", &long] {
         let port = answering(answer.as_bytes().to_vec()).await;
-        let error = dial_through(&at(port), "target.test", 443, &profile, LONG).await.unwrap_err();
+        let error = dial_through(&at(port), &to("target.test", 443, &profile), LONG).await.unwrap_err();
         assert!(matches!(error, ConnectError::ProxyAnswer(_)), "{error:?}");
     }
 }
@@ -148,7 +153,7 @@ async fn a_proxy_that_answers_nonsense_or_too_much_is_refused() {
 async fn bytes_that_come_before_tls_are_not_taken_for_the_targets() {
     let profile = Profile::trusting_nobody().unwrap();
     let port = answering(b"HTTP/1.1 200 OK\r\n\r\nearly".to_vec()).await;
-    let error = dial_through(&at(port), "target.test", 443, &profile, LONG).await.unwrap_err();
+    let error = dial_through(&at(port), &to("target.test", 443, &profile), LONG).await.unwrap_err();
     assert!(matches!(error, ConnectError::ProxySpoke), "{error:?}");
 }
 
@@ -157,7 +162,7 @@ async fn one_deadline_covers_a_silent_proxy_and_a_silent_target() {
     let profile = Profile::trusting_nobody().unwrap();
     for answer in [&b""[..], b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\n\r\n"] {
         let port = answering(answer.to_vec()).await;
-        let dialled = dial_through(&at(port), "target.test", 443, &profile, Duration::from_millis(50)).await;
+        let dialled = dial_through(&at(port), &to("target.test", 443, &profile), Duration::from_millis(50)).await;
         assert!(matches!(dialled, Err(ConnectError::Timeout)), "{dialled:?}");
     }
 }
@@ -168,8 +173,19 @@ async fn an_unreachable_proxy_is_told_from_an_unreachable_target() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let profile = Profile::trusting_nobody().unwrap();
-    let error = dial_through(&at(port), "target.test", 443, &profile, LONG).await.unwrap_err();
+    let error = dial_through(&at(port), &to("target.test", 443, &profile), LONG).await.unwrap_err();
     assert!(matches!(error, ConnectError::ProxyUnreached(_)), "{error:?}");
-    let error = dial_through(&at(port), "not a name", 443, &profile, LONG).await.unwrap_err();
+    let error = dial_through(&at(port), &to("not a name", 443, &profile), LONG).await.unwrap_err();
     assert!(matches!(error, ConnectError::Dns(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_admitted_is_not_asked_for() {
+    let profile = Profile::trusting_nobody().unwrap();
+    let (proxy_port, mut heads) = proxy(1).await;
+    for host in ["169.254.169.254", "[fe80::1]", "0xa9fea9fe", "169.254.43518", "2852039166"] {
+        let error = dial_through(&at(proxy_port), &to(host, 443, &profile), LONG).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Forbidden | ConnectError::Dns(_)), "{host}: {error:?}");
+    }
+    assert!(heads.try_recv().is_err());
 }

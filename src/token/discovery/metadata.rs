@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
 use crate::connect::is_loopback;
-use crate::fetch::{Limits, Way, fetch};
+use crate::fetch::{Limits, fetch};
 use crate::token::answer::{Node, printable};
 use crate::token::backoff::Pace;
 use crate::token::failure::{MintError, MintFailureKind};
@@ -93,7 +93,7 @@ async fn ask(endpoint: &Endpoint, issuer: &str, place: Uri, timeout: Duration) -
         .header(USER_AGENT, concat!("keybearer/", env!("CARGO_PKG_VERSION")))
         .body(Bytes::new())
         .map_err(|_| Miss::Nothing(misconfigured("the issuer cannot be asked")))?;
-    let way = Way { tls: &endpoint.tls, http_proxy: endpoint.http_proxy.as_deref() };
+    let way = endpoint.way();
     let limits = Limits { timeout, body: LONGEST_DOCUMENT };
     let answer = fetch(request, way, limits).await.map_err(|error| Miss::Nothing(MintError::unanswered(&error)))?;
     if !answer.status().is_success() {

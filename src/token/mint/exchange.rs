@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::telltales::telltales;
 use super::{TokenRequest, view};
-use crate::fetch::{Limits, Way, fetch};
+use crate::fetch::{Limits, fetch};
 use crate::formula::Activation;
 use crate::secret::Secret;
 use crate::token::answer::{self, Answer};
@@ -173,7 +173,7 @@ impl Exchange<'_> {
     async fn attempt(&self, form: &Form, refresh_token: Option<&Secret>) -> Result<Answer, Failed> {
         let Prepared { request, secrets } = self.in_time(self.prepared(form.clone(), refresh_token)).await?;
         let endpoint = &self.request.settings.endpoint;
-        let way = Way { tls: &endpoint.tls, http_proxy: endpoint.http_proxy.as_deref() };
+        let way = endpoint.way();
         // RFC 6749 5.1 bounds no token.
         let timeout = self.deadline.saturating_duration_since(Instant::now());
         let limits = Limits { timeout, body: endpoint.longest_answer };

@@ -13,6 +13,7 @@ impl Settings {
                 dangerous_plain_http: false,
                 tls: Arc::new(profile),
                 http_proxy: None,
+                addresses: crate::connect::Addresses::CONFIGURED,
                 timeout: Duration::from_secs(20),
                 longest_answer: 64 * 1024,
             },

@@ -14,6 +14,7 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::connect::Addresses;
 use crate::connect::is_loopback;
 use crate::fetch::{FetchError, Limits, Way, fetch};
 use crate::tls::Profile;
@@ -87,7 +88,8 @@ impl KeySource {
             .header(USER_AGENT, concat!("keybearer/", env!("CARGO_PKG_VERSION")));
         let request = bearer.into_iter().fold(request, |request, bearer| request.header(AUTHORIZATION, bearer));
         let request = request.body(Bytes::new()).map_err(|_| "the URL cannot be asked")?;
-        let answer = fetch(request, Way { tls: &self.tls, http_proxy: None }, LIMITS).await.map_err(clause)?;
+        let way = Way { tls: &self.tls, http_proxy: None, addresses: Addresses::CONFIGURED };
+        let answer = fetch(request, way, LIMITS).await.map_err(clause)?;
         let status = answer.status();
         if status != StatusCode::OK {
             let redirect = if status.is_redirection() { ", and a redirect is not followed" } else { "" };

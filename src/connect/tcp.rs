@@ -1,0 +1,99 @@
+//! TCP to a host: its addresses, those of them that are admitted, and the race between them.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::{Addresses, ConnectError, Destination, authority, no_host};
+
+/// Connects. An address is judged before anything is sent to it, and once more on the connected socket.
+pub(super) async fn open(destination: &Destination<'_>, within: Duration) -> Result<TcpStream, ConnectError> {
+    let (host, addresses) = (destination.host(), destination.addresses);
+    // The connector takes an address that is written as one past the resolver.
+    if host.parse::<IpAddr>().is_ok_and(|address| !addresses.admits(address)) {
+        return Err(ConnectError::Forbidden);
+    }
+    let target = Uri::builder().scheme("http").authority(authority(host, destination.port)).path_and_query("/").build();
+    let target = target.map_err(|_| no_host())?;
+    let mut connector = HttpConnector::new_with_resolver(Resolver(addresses));
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    connector.set_tcp_user_timeout(destination.dead_after);
+    // The connector divides this among a host's addresses, so that one dead address leaves time for the next.
+    connector.set_connect_timeout(Some(within));
+    let stream = match connector.call(target).await {
+        Ok(stream) => stream.into_inner(),
+        Err(error) => return Err(classify(error.into())),
+    };
+    match stream.peer_addr() {
+        Ok(peer) if addresses.admits(peer.ip()) => Ok(stream),
+        Ok(_) => Err(ConnectError::Forbidden),
+        Err(error) => Err(ConnectError::Refused(error.into())),
+    }
+}
+
+/// The connector's own error type is private: what happened is told by the causes inside.
+fn classify(error: Box<dyn Error + Send + Sync>) -> ConnectError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+    while let Some(current) = cause {
+        match current.downcast_ref() {
+            Some(Unresolved::Failed(inner)) => {
+                return ConnectError::Dns(io::Error::new(inner.kind(), inner.to_string()));
+            }
+            Some(Unresolved::Forbidden) => return ConnectError::Forbidden,
+            None => {}
+        }
+        if current.downcast_ref::<io::Error>().is_some_and(|inner| inner.kind() == io::ErrorKind::TimedOut) {
+            return ConnectError::Timeout;
+        }
+        cause = current.source();
+    }
+    ConnectError::Refused(error)
+}
+
+/// `getaddrinfo` on tokio's blocking threads, which are bounded in number. Ours so that its failures can be told from a
+/// refused connection, and so that what is not admitted is left out.
+#[derive(Clone, Debug)]
+struct Resolver(Addresses);
+
+#[derive(Debug, thiserror::Error)]
+enum Unresolved {
+    #[error("the resolver failed")]
+    Failed(#[source] io::Error),
+    #[error("no address of the host is allowed")]
+    Forbidden,
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Unresolved;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let admitted = self.0;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(Unresolved::Failed)?;
+            let mut addresses: Vec<_> = found.collect();
+            if addresses.is_empty() {
+                return Err(Unresolved::Failed(io::Error::new(io::ErrorKind::NotFound, "no address")));
+            }
+            addresses.retain(|address| admitted.admits(address.ip()));
+            if addresses.is_empty() { Err(Unresolved::Forbidden) } else { Ok(addresses.into_iter()) }
+        })
+    }
+}

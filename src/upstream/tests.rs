@@ -1,0 +1,294 @@
+//! Pools against servers on loopback.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{CheckoutError, Endpoint, Http, Lease, Pool, PoolLimits, Pools, Protocol};
+use crate::connect::{Addresses, ConnectError, HttpProxy};
+use crate::metrics::Metrics;
+
+type Outgoing = Full<Bytes>;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A server with prior knowledge that allows this many streams at once and echoes method, URI and body; how many
+/// connections it has.
+async fn server(streams: u32) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder.max_concurrent_streams(streams);
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let _ = builder.serve_connection(TokioIo::new(socket), service_fn(echo)).await;
+                counted.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (address, connections)
+}
+
+async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let text = format!("{} {} {:?}", head.method, head.uri, head.headers.get("host").is_some());
+    Ok(Response::new(Full::new([text.as_bytes(), &body].concat().into())))
+}
+
+fn pool_of(limits: PoolLimits, endpoint: &Endpoint, protocol: Protocol) -> Arc<Pool<Outgoing>> {
+    Pools::new(limits, Metrics::new()).pool(&endpoint.key(), endpoint, protocol)
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::new(None, address.to_string().parse().unwrap())
+}
+
+fn request(body: &'static str) -> Request<Outgoing> {
+    let request = Request::post("/a?b").header("host", "virtual.test");
+    request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap()
+}
+
+async fn ask(lease: &mut Lease<Outgoing>) -> Bytes {
+    let answer = lease.send(request("body")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn a_thousand_cold_callers_open_few_connections_over_http2() {
+    let (address, connections) = server(200).await;
+    let pool = pool_of(PoolLimits::default(), &endpoint(address), Protocol::Http2);
+    let callers = (0..1000).map(|_| async {
+        let mut lease = pool.checkout(LONG).await.unwrap();
+        assert_eq!(ask(&mut lease).await, "POST http://virtual.test/a?b falsebody");
+        lease.give_back();
+    });
+    join_all(callers).await;
+    let opened = connections.load(Ordering::SeqCst);
+    assert!((1..=6).contains(&opened), "{opened}");
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_who_finds_none_waits_for_a_stream() {
+    let (address, connections) = server(2).await;
+    let limits = PoolLimits { http2_connections: 2, ..PoolLimits::default() };
+    let pool = pool_of(limits, &endpoint(address), Protocol::Http2);
+    let mut held = join_all((0..4).map(|_| pool.checkout(LONG))).await;
+    assert!(held.iter().all(Result::is_ok));
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    let refused = pool.checkout(Duration::from_millis(20)).await;
+    assert!(matches!(refused, Err(CheckoutError::Busy)), "{refused:?}");
+    let waiting = tokio::spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.checkout(LONG).await.map(|lease| lease.is_reused()) }
+    });
+    held.pop().unwrap().unwrap().give_back();
+    assert!(waiting.await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn all_who_wait_for_a_connection_share_its_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    let pool = pool_of(PoolLimits::default(), &endpoint(address), Protocol::Http2);
+    let outcomes = join_all((0..100).map(|_| pool.checkout(LONG))).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(CheckoutError::NotHttp2))), "{:?}", outcomes[0]);
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connection_goes_when_it_was_idle_for_too_long_and_takes_no_more_when_it_is_old() {
+    let (address, connections) = server(100).await;
+    let limits = PoolLimits { idle: Duration::from_millis(50), ..PoolLimits::default() };
+    let pool = pool_of(limits, &endpoint(address), Protocol::Http2);
+    let mut lease = pool.checkout(LONG).await.unwrap();
+    ask(&mut lease).await;
+    lease.give_back();
+    tokio::time::timeout(LONG, async {
+        while connections.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let limits = PoolLimits { age: Duration::ZERO, ..PoolLimits::default() };
+    for protocol in [Protocol::Http2, Protocol::Http1] {
+        let address =
+            if protocol == Protocol::Http2 { address } else { http1(b"HTTP/1.1 204 No Content\r\n\r\n").await };
+        let pool = pool_of(limits, &endpoint(address), protocol);
+        for _ in 0..3 {
+            let mut lease = pool.checkout(LONG).await.unwrap();
+            assert!(!lease.is_reused());
+            lease.send(request("body")).await.unwrap().into_body().collect().await.unwrap();
+            lease.give_back();
+        }
+    }
+}
+
+/// A server that answers every request with these bytes and then echoes; its address.
+async fn http1(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(answered(socket, answer));
+        }
+    });
+    address
+}
+
+async fn answered(mut socket: TcpStream, answer: &'static [u8]) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") && !request.ends_with(b"body") {
+        let Ok(byte) = socket.read_u8().await else { return };
+        request.push(byte);
+    }
+    socket.write_all(answer).await.unwrap();
+    let (mut read, mut write) = socket.split();
+    let _ = tokio::io::copy(&mut read, &mut write).await;
+}
+
+/// B42: an upgraded connection outlives its lease, closes with what it became, and serves no other exchange.
+#[tokio::test]
+async fn an_upgraded_connection_outlives_its_lease_and_never_returns() {
+    let address = http1(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    let metrics = Metrics::new();
+    let endpoint = endpoint(address);
+    let pool = Pools::<Outgoing>::new(PoolLimits::default(), metrics.clone()).pool(
+        &endpoint.key(),
+        &endpoint,
+        Protocol::Http1,
+    );
+    for is_given_back in [false, true] {
+        let mut lease = pool.checkout(LONG).await.unwrap();
+        assert!(!lease.is_reused());
+        let mut request = request("");
+        request.headers_mut().insert("connection", "upgrade".parse().unwrap());
+        request.headers_mut().insert("upgrade", "echo".parse().unwrap());
+        let answer = lease.send(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut upgraded = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+        if is_given_back {
+            lease.give_back()
+        } else {
+            drop(lease)
+        }
+        upgraded.write_all(b"hello").await.unwrap();
+        let mut read = [0; 5];
+        upgraded.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"hello");
+        assert!(metrics.encode().contains("keybearer_upstream_connections{upstream="), "{}", metrics.encode());
+        let open = |count: usize| format!("keybearer_upstream_connections{{upstream=\"{address}\"}} {count}\n");
+        assert!(metrics.encode().contains(&open(1)), "{}", metrics.encode());
+        drop(upgraded);
+        assert!(metrics.encode().contains(&open(0)), "{}", metrics.encode());
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_lease_resets_its_stream_and_leaves_the_connection_to_others() {
+    let (address, connections) = server(10).await;
+    let endpoint = endpoint(address);
+    let pools = Pools::<Endless>::new(PoolLimits::default(), Metrics::new());
+    let pool = pools.pool(&endpoint.key(), &endpoint, Protocol::Http2);
+    for _ in 0..20 {
+        // More than the server allows at once: each is reset before the next.
+        let mut lease = pool.checkout(LONG).await.unwrap();
+        let request = Request::post("/").header("host", "a").body(Endless).unwrap();
+        let sent = tokio::time::timeout(Duration::from_millis(5), lease.send(request)).await;
+        assert!(sent.is_err(), "the server waits for the body");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+/// A body that never goes on.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_admitted_is_no_connection() {
+    let (address, connections) = server(10).await;
+    let foreign = Endpoint { addresses: Addresses::FOREIGN, ..endpoint(address) };
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let outcome = pool_of(PoolLimits::default(), &foreign, protocol).checkout(LONG).await;
+        let Err(CheckoutError::Connect(error)) = outcome else { panic!("{outcome:?}") };
+        assert!(matches!(*error, ConnectError::Forbidden));
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn connections_are_shared_by_equal_endpoints_only() {
+    let named = |host: &str| Endpoint::new(None, host.parse().unwrap());
+    let proxied = |no_proxy: &str, login: Option<&str>| {
+        let password = crate::secret::Secret::new("p".to_owned());
+        let proxy = HttpProxy::new("proxy.test", 3128, login, Some(&password), vec![no_proxy.to_owned()]);
+        Endpoint { http_proxy: Some(Arc::new(proxy)), ..named("api.test") }
+    };
+    let plain = named("api.test").key();
+    assert_eq!(plain, named("API.test:80").key());
+    assert_eq!(plain, proxied("api.test", None).key(), "reached without the proxy");
+    let others = [
+        named("api.test:81"),
+        proxied("other.test", None),
+        proxied("other.test", Some("me")),
+        Endpoint { addresses: Addresses::FOREIGN, ..named("api.test") },
+        Endpoint { http: Http::Http2, ..named("api.test") },
+    ];
+    for (number, endpoint) in others.iter().enumerate() {
+        assert_ne!(endpoint.key(), plain, "{endpoint:?}");
+        assert!(others.iter().skip(number + 1).all(|other| other.key() != endpoint.key()), "{endpoint:?}");
+    }
+}
+
+#[test]
+fn http2_is_spoken_where_it_is_needed_or_asked_for() {
+    for (http, needed, otherwise) in [
+        (Http::Auto, Protocol::Http2, Protocol::Http1),
+        (Http::Http1, Protocol::Http1, Protocol::Http1),
+        (Http::Http2, Protocol::Http2, Protocol::Http2),
+    ] {
+        let endpoint = Endpoint { http, ..Endpoint::new(None, "a.test".parse().unwrap()) };
+        assert_eq!((endpoint.protocol(true), endpoint.protocol(false)), (needed, otherwise));
+    }
+}
