@@ -3,14 +3,18 @@
 //! RFC 9457 `application/problem+json`, a `Proxy-Status` field (RFC 9209) and the request id; never a cause that names
 //! secrets, tokens or the insides of hosts. The README's table is checked against [`Failure::ALL`].
 
+mod grpc;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{self, AnswerBody};
+
+pub use self::grpc::{Code, call_failure};
 
 /// `Proxy-Status`, RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -55,6 +59,8 @@ pub enum Failure {
     ExpectationFailed,
     /// Unknown transfer coding.
     UnknownTransferCoding,
+    /// A protocol to switch to that is not allowed here, or cannot be had.
+    ProtocolNotAllowed,
     /// A protocol version that this listener does not speak.
     UnsupportedVersion,
     /// Our own pseudonym stands in `Via`.
@@ -93,7 +99,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure, in the order of the table.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::NoMatch,
         Self::MethodNotAllowed,
         Self::Disabled,
@@ -111,6 +117,7 @@ impl Failure {
         Self::RateLimited,
         Self::ExpectationFailed,
         Self::UnknownTransferCoding,
+        Self::ProtocolNotAllowed,
         Self::UnsupportedVersion,
         Self::Loop,
         Self::TokenRefused,
@@ -159,6 +166,9 @@ impl Failure {
             Self::ExpectationFailed => (S::EXPECTATION_FAILED, "http_request_error", "The expectation is not known"),
             Self::UnknownTransferCoding => {
                 (S::NOT_IMPLEMENTED, "http_request_error", "The transfer coding is not known")
+            }
+            Self::ProtocolNotAllowed => {
+                (S::NOT_IMPLEMENTED, "http_request_denied", "Switching to this protocol is not possible here")
             }
             Self::UnsupportedVersion => {
                 (S::HTTP_VERSION_NOT_SUPPORTED, "http_request_error", "This protocol version is not spoken here")
@@ -247,6 +257,19 @@ pub fn failure(failure: Failure, detail: &Detail, request_id: &str) -> Response<
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    describe(headers, failure, detail, request_id);
+    if let Some(allow) = &detail.allow {
+        headers.insert(ALLOW, allow.clone());
+    }
+    if failure.closes() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// What every failure tells beside its content: whose it is (RFC 9209), in which exchange, and when to try again.
+fn describe(headers: &mut HeaderMap, failure: Failure, detail: &Detail, request_id: &str) {
+    let (_, error, _) = failure.row();
     let mut proxy_status = format!("keybearer; error={error}");
     if let Some(text) = &detail.text {
         // A structured-field string holds printable ASCII; `"` and `\` would need escapes (RFC 8941 3.3.3).
@@ -263,11 +286,4 @@ pub fn failure(failure: Failure, detail: &Detail, request_id: &str) -> Response<
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
-    if let Some(allow) = &detail.allow {
-        headers.insert(ALLOW, allow.clone());
-    }
-    if failure.closes() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    answer
 }

@@ -17,6 +17,7 @@ mod host;
 mod max_forwards;
 mod scrub;
 mod trailers;
+mod upgrade;
 mod via;
 
 pub use alias::{ambiguous_name, is_ambiguous_name};
@@ -28,7 +29,8 @@ pub use hop_by_hop::{ForbiddenOption, is_ours_alone, strip_hop_by_hop, strip_res
 pub use host::host_without_port;
 pub use max_forwards::ends_here;
 pub use scrub::scrub;
-pub use trailers::strip_trailers;
+pub use trailers::{accepts_trailers, announce_trailers, strip_answer_trailers, strip_trailers};
+pub use upgrade::{switches_to, upgrade};
 pub use via::{InvalidPseudonym, Pseudonym, append_via, via_names};
 
 /// The length that `Content-Length` declares; none when it is absent, repeated, or not digits alone.

@@ -5,9 +5,13 @@
 mod attempt;
 mod decide;
 mod destination;
+mod discard;
+mod expect;
 pub mod explain;
 mod fields;
 mod forward;
+mod grpc;
+mod interim;
 mod limits;
 mod look;
 pub mod plan;
@@ -20,6 +24,7 @@ mod replay;
 pub mod settings;
 mod stop;
 mod tunnel;
+mod upgrade;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,7 +52,7 @@ use crate::body::AnswerBody;
 use crate::header::Pseudonym;
 use crate::limit::RetryBudget;
 use crate::metrics::{CallerDecision, CallerDecisions, Gauge, Limited, Metrics, NamedCredentialMetrics};
-use crate::server::{Arrival, Connection, Service};
+use crate::server::{Arrival, Connection, Protocol, Service};
 use crate::upstream::{PoolLimits, Pools};
 
 pub use self::forward::forward_match;
@@ -114,16 +119,21 @@ impl Service for Proxy {
 /// The life of a request.
 async fn exchange(proxy: Arc<Proxy>, request: Request<Incoming>, connection: Arc<Connection>) -> Response<AnswerBody> {
     let (parts, incoming) = request.into_parts();
+    let is_call = connection.protocol == Protocol::Http2 && grpc::is_call(&parts.headers);
     let id = proxy.shared.request_id(parts.headers.get(answer::REQUEST_ID));
     let mut open = OpenRecord::new(&proxy.shared, &connection, Some(&parts), id);
     let mut found = Found::default();
     let mut answer = match serve(&proxy, (parts, incoming), &connection, &mut open, &mut found).await {
-        Ok(Outcome::Relay(answered, limits)) => relay::relay(*answered, open, &proxy.shared.pseudonym, limits),
+        Ok(Outcome::Relay(mut answered, limits)) => match answered.upgrade.take() {
+            None => relay::relay(*answered, open, &proxy.shared.pseudonym, limits),
+            Some(upgrade) => upgrade::switch(*answered, *upgrade, open, &proxy.shared.pseudonym, limits),
+        },
         Ok(Outcome::Tunnel(tunnel)) => tunnel.answer(open),
         Ok(Outcome::Answer(answer)) => {
             open.record.status = answer.status().as_u16();
             answer
         }
+        Err(stop) if is_call => refuse_call(&mut open, &stop),
         Err(stop) => refuse(&mut open, &stop),
     };
     if let Some(origin) = found.cors {
@@ -152,7 +162,9 @@ async fn serve(
     open.admit()?;
     let plan = proxy.shared.plan.load_full();
     let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id, has_secrets: true };
-    let upgrade = if parts.method == Method::CONNECT { parts.extensions.remove() } else { None };
+    // An extended CONNECT is no tunnel; `upgrade` sees to it.
+    let is_tunnel = parts.method == Method::CONNECT && parts.extensions.get::<hyper::ext::Protocol>().is_none();
+    let upgrade = if is_tunnel { parts.extensions.remove() } else { None };
     let decided = match decide::arrive(&mut parts, &plan, connection, found) {
         Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(*answer)),
         Ok(Arrived::Known) => decide::decide(parts, &plan, &context, found),
@@ -188,14 +200,27 @@ async fn serve(
         CallerBody::new((incoming, connection), lengths, &proxy.shared.replay_memory, trailer_rule)
     };
     open.body = Some(body.clone());
-    let destination = Destination::of(named, &proxy.pools, false);
+    let destination = Destination::of(named, &proxy.pools, prepared.protocol);
     let principal = decide::principal(named, &found.callers);
     let cell = prepared.cell.take();
     proxy.retries.earn();
     let retries = &proxy.retries;
-    let attempts = Attempts { named, principal, cell, prepared, body, destination, retries, connection, end };
+    let limits = RelayLimits {
+        idle: settings.timeouts.idle,
+        stream_idle: settings.streams.idle,
+        trailers: prepared.reads_trailers || connection.protocol == Protocol::Http2,
+        end,
+    };
+    let switches_over_http2 = prepared.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_asked_over_http2());
+    let pseudonym = &proxy.shared.pseudonym;
+    let attempts =
+        Attempts { named, principal, cell, prepared, body, destination, retries, connection, pseudonym, end };
     let answered = attempts.run(open).await?;
-    Ok(Outcome::Relay(Box::new(answered), RelayLimits { idle: settings.timeouts.idle, end }))
+    if switches_over_http2 && answered.upgrade.is_none() && answered.answer.status().is_success() {
+        // RFC 8441 4: any 2xx would tell the caller that the tunnel is open.
+        return Err(Stop::with(Failure::UpstreamProtocol, "the upstream did not switch protocols"));
+    }
+    Ok(Outcome::Relay(Box::new(answered), limits))
 }
 
 /// What was decided about the caller, whatever became of the request.
@@ -212,6 +237,14 @@ fn refuse(open: &mut OpenRecord, stop: &Stop) -> Response<AnswerBody> {
     open.fail(stop.failure);
     let answer = answer::failure(stop.failure, &stop.detail, &open.record.id);
     open.record.bytes_out = http_body::Body::size_hint(answer.body()).exact().unwrap_or(0);
+    answer
+}
+
+/// What [`refuse`] is to callers of gRPC, who read no other status than their own.
+fn refuse_call(open: &mut OpenRecord, stop: &Stop) -> Response<AnswerBody> {
+    open.fail(stop.failure);
+    let answer = answer::call_failure(stop.failure, &stop.detail, &open.record.id);
+    open.record.status = answer.status().as_u16();
     answer
 }
 

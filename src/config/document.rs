@@ -19,7 +19,7 @@ pub(crate) use self::external::{
 };
 pub(crate) use self::limit::{CredentialLimits, Rate, RateTable};
 pub(crate) use self::named::{
-    Allowance, Forwarded, HeaderEntry, Http, Match, NamedCredential, Path, Replay, Timeouts, Url, UrlFromToken,
+    Allowance, Forwarded, HeaderEntry, Http, Match, NamedCredential, Path, Replay, Streams, Timeouts, Url, UrlFromToken,
 };
 use super::field::{Entries, Field};
 use super::quantity::{Count, Size, Span};

@@ -171,11 +171,6 @@ fn an_unknown_key_without_a_neighbour_lists_the_known_ones() {
 }
 
 #[test]
-fn keys_of_later_versions_are_unknown_today() {
-    assert_problem("named_credentials.orders", "streams = {}", "unknown key `streams`");
-}
-
-#[test]
 fn broken_toml_is_a_problem_with_its_position() {
     let problems = load("[log]\nlevel = \n\n[drain\n").unwrap_err();
     let places: Vec<_> = problems.iter().map(|problem| problems.position(problem)).collect();

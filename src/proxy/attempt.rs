@@ -7,30 +7,28 @@ use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::destination::{Destination, Way};
+use super::discard::discard;
+use super::interim::Following;
 use super::look::{UpstreamBody, look};
 use super::plan::NamedCredential;
-use super::prepare::{Credential, Prepared};
+use super::prepare::{Credential, Hop, Prepared};
 use super::record::OpenRecord;
 use super::refusal::Change;
-use super::replay::{AttemptBody, CallerBody, Progress};
-use super::settings::Replay;
-use super::{Stop, stop};
+use super::replay::{AttemptBody, CallerBody, Gate, Progress};
+use super::settings::{Replay, Timeouts};
+use super::upgrade::Upgrade;
+use super::{Stop, grpc, stop, upgrade};
 use crate::access_log::NotReplayed;
 use crate::answer::Failure;
-use crate::header;
+use crate::header::{self, Pseudonym};
 use crate::limit::{Limit, RetryBudget};
 use crate::server::Connection;
 use crate::token::{Cell, MintFailure, MintFailureKind, Principal, Renewal, Token, Verdict};
-use crate::upstream::{Lease, SendError};
-
-/// How much of a rejected answer is read so that its connection can be used again, and for how long.
-const DISCARD_BYTES: u64 = 16 * 1024;
-const DISCARD_TIME: Duration = Duration::from_millis(250);
+use crate::upstream::{Lease, Protocol, SendError};
 
 /// How often a request that was not sent at all, or not processed, is given to another connection.
 const UNSENT_RETRIES: u8 = 2;
@@ -46,6 +44,8 @@ pub(super) struct Attempts<'a> {
     pub(super) destination: Destination<'a>,
     pub(super) retries: &'a RetryBudget,
     pub(super) connection: &'a Connection,
+    /// Our name in `Via`.
+    pub(super) pseudonym: &'a Pseudonym,
     /// When the whole exchange must have ended.
     pub(super) end: Option<Instant>,
 }
@@ -55,6 +55,8 @@ pub(super) struct Answered {
     pub(super) answer: Response<UpstreamBody>,
     pub(super) lease: Lease<AttemptBody>,
     pub(super) body: CallerBody,
+    /// What the upstream consented to, with a 101.
+    pub(super) upgrade: Option<Box<Upgrade>>,
 }
 
 /// The field in which an upstream gives the nonce for the next proof (RFC 9449 8.1).
@@ -97,7 +99,7 @@ impl Attempts<'_> {
         };
         open.record.rejected = true;
         let replay = replay.unwrap_or(self.named.settings.replay);
-        let renewed = match self.renewal(cell, &token, first.answer.status(), replay).await {
+        let renewed = match self.renewal(cell, &token, &first, replay).await {
             Ok(renewed) => renewed,
             Err(reason) => {
                 open.record.not_replayed_reason = Some(reason);
@@ -134,7 +136,18 @@ impl Attempts<'_> {
             return Verdict::Look;
         }
         let Some(external) = &self.named.external else { return Verdict::Accepted };
-        external.rejection().head(answered.answer.status(), answered.answer.headers())
+        let rules = external.rejection();
+        let verdict = rules.head(answered.answer.status(), answered.answer.headers());
+        match verdict == Verdict::Accepted && self.is_ended_call(answered) {
+            true => grpc::head(&answered.answer, rules),
+            false => verdict,
+        }
+    }
+
+    /// Whether the answer is that to a gRPC call whose request has ended. What is said to one that goes on may come any
+    /// time later, and nobody waits for that.
+    fn is_ended_call(&self, answered: &Answered) -> bool {
+        self.prepared.is_grpc && matches!(answered.body.progress(), Progress::Ended(_))
     }
 
     /// The verdict on an answer whose status and fields do not settle it; never [`Verdict::Look`]. Apart from the
@@ -148,13 +161,19 @@ impl Attempts<'_> {
         let answered = self.with_nonce(attached, answered, open).await?;
         let Some(external) = &self.named.external else { return Ok((answered, Verdict::Accepted)) };
         let rules = external.rejection();
-        let verdict = rules.head(answered.answer.status(), answered.answer.headers());
-        if verdict != Verdict::Look {
-            return Ok((answered, verdict));
+        let Answered { mut answer, lease, body, upgrade } = answered;
+        let mut verdict = rules.head(answer.status(), answer.headers());
+        if verdict == Verdict::Look {
+            (answer, verdict) = look(answer, &self.prepared.method, rules, self.end).await;
         }
-        let Answered { answer, lease, body } = answered;
-        let (answer, verdict) = look(answer, &self.prepared.method, rules, self.end).await;
-        Ok((Answered { answer, lease, body }, verdict))
+        let mut answered = Answered { answer, lease, body, upgrade };
+        if verdict == Verdict::Accepted && self.is_ended_call(&answered) {
+            verdict = grpc::head(&answered.answer, rules);
+        }
+        if verdict == Verdict::Look {
+            (answered.answer, verdict) = grpc::look(answered.answer, rules, self.end).await;
+        }
+        Ok((answered, verdict))
     }
 
     /// Sends the request once more with the same token where all that is wrong is the nonce of its proof (RFC 9449 9).
@@ -183,13 +202,13 @@ impl Attempts<'_> {
         &self,
         cell: &Cell,
         rejected: &Token,
-        status: StatusCode,
+        answered: &Answered,
         replay: Replay,
     ) -> Result<Arc<Token>, NotReplayed> {
         if self.named.refusal.is_active(Instant::now()) {
             return Err(NotReplayed::Refused);
         }
-        if let Some(reason) = self.replay_forbidden(status, replay).or_else(|| self.body.not_replayable()) {
+        if let Some(reason) = self.replay_forbidden(answered, replay).or_else(|| self.body.not_replayable()) {
             cell.reject(rejected);
             return Err(reason);
         }
@@ -210,12 +229,17 @@ impl Attempts<'_> {
         }
     }
 
-    /// A 401 says that the request was not applied (RFC 9110 15.5.2); no other status does.
-    fn replay_forbidden(&self, status: StatusCode, replay: Replay) -> Option<NotReplayed> {
+    /// A 401 says that the request was not applied (RFC 9110 15.5.2), and so does gRPC's UNAUTHENTICATED; no other status
+    /// does.
+    fn replay_forbidden(&self, answered: &Answered, replay: Replay) -> Option<NotReplayed> {
+        let is_unapplied = || {
+            answered.answer.status() == StatusCode::UNAUTHORIZED
+                || (self.prepared.is_grpc && grpc::is_unauthenticated(&answered.answer))
+        };
         let allowed = match replay {
             Replay::Never => return Some(NotReplayed::Off),
             Replay::Always => true,
-            Replay::Unset => status == StatusCode::UNAUTHORIZED || is_idempotent(&self.prepared.method),
+            Replay::Unset => is_unapplied() || is_idempotent(&self.prepared.method),
             Replay::Idempotent => is_idempotent(&self.prepared.method),
         };
         (!allowed).then_some(NotReplayed::Method)
@@ -245,17 +269,16 @@ impl Attempts<'_> {
         let way = self.destination.way(self.named, attached.map(|attached| attached.token))?;
         let connect = self.connect_time();
         let mut lease = way.pool().checkout(connect).await.map_err(|error| stop::checkout(&error))?;
-        let mut request = self.request(attached, &way)?;
+        let mut request = self.request(attached, &way, &lease)?;
         let mut unsent = 0;
         let mut lost = false;
         loop {
             let was_reused = lease.is_reused();
             match self.send(&mut lease, request).await? {
+                Ok(answer) if self.misses_expectation(&answer) => request = self.request(attached, &way, &lease)?,
                 Ok(mut answer) => {
                     open.record.upstream_status = Some(answer.status().as_u16());
-                    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                        return Err(Stop::with(Failure::UpstreamProtocol, "the upstream switched protocols unasked"));
-                    }
+                    let upgrade = self.switched(&answer)?;
                     if !header::is_framed_once(answer.version(), answer.headers()) {
                         return Err(Stop::with(
                             Failure::UpstreamProtocol,
@@ -266,7 +289,8 @@ impl Attempts<'_> {
                         attached.cell.note_nonce(way.origin(), answer.headers());
                         header::scrub(answer.headers_mut(), &attached.value);
                     }
-                    return Ok(Answered { answer: answer.map(UpstreamBody::new), lease, body: self.body.clone() });
+                    let body = self.body.clone();
+                    return Ok(Answered { answer: answer.map(UpstreamBody::new), lease, body, upgrade });
                 }
                 // Nobody has seen it, nor its proof.
                 Err(SendError::Unsent(returned)) if unsent < UNSENT_RETRIES => {
@@ -279,7 +303,7 @@ impl Attempts<'_> {
                 Err(SendError::Refused(error)) if unsent < UNSENT_RETRIES && self.body.take_over().is_ok() => {
                     tracing::debug!(%error, "the upstream refused a stream; sending again on another connection");
                     unsent += 1;
-                    request = self.request(attached, &way)?;
+                    request = self.request(attached, &way, &lease)?;
                 }
                 Err(SendError::Lost(error)) if was_reused && !lost && self.may_repeat() => {
                     if !self.retries.spend() {
@@ -289,7 +313,7 @@ impl Attempts<'_> {
                     tracing::debug!(%error, "a pooled connection was dead; sending again on a new one");
                     lost = true;
                     way.pool().stale();
-                    request = self.request(attached, &way)?;
+                    request = self.request(attached, &way, &lease)?;
                 }
                 Err(error) => return Err(stop::send(&error, self.connection)),
             }
@@ -298,22 +322,37 @@ impl Attempts<'_> {
     }
 
     /// The next request to send. A proof serves one request only (RFC 9449 4.2), so each gets its own.
-    fn request(&self, attached: Option<&Attached<'_>>, way: &Way<'_>) -> Result<Request<AttemptBody>, Stop> {
-        let mut request = self.authorized(attached, way.origin())?;
+    fn request(
+        &self,
+        attached: Option<&Attached<'_>>,
+        way: &Way<'_>,
+        lease: &Lease<AttemptBody>,
+    ) -> Result<Request<AttemptBody>, Stop> {
+        let mut request = self.authorized(attached, way.origin(), lease.protocol())?;
         if let Some(host) = way.host(self.named) {
             request.headers_mut().insert(HOST, host.clone());
         }
         Ok(request)
     }
 
-    fn authorized(&self, attached: Option<&Attached<'_>>, origin: &str) -> Result<Request<AttemptBody>, Stop> {
-        let Some(attached) = attached else { return Ok(self.prepared.request(None, self.body.attempt())) };
+    fn authorized(
+        &self,
+        attached: Option<&Attached<'_>>,
+        origin: &str,
+        protocol: Protocol,
+    ) -> Result<Request<AttemptBody>, Stop> {
+        if self.prepared.upgrade.is_some() && protocol != Protocol::Http1 {
+            return Err(upgrade::impossible());
+        }
+        let hop = Hop { protocol, expects: self.prepared.expects && self.expects_in_turn(protocol) };
+        let body = self.body.attempt(if hop.expects { Gate::Shut(None) } else { Gate::Open });
+        let Some(attached) = attached else { return Ok(self.prepared.request(None, body, hop)) };
         let proof = match attached.cell.dpop() {
             Some(_) => attached.proof(&self.prepared, origin).transpose()?,
             None => None,
         };
         let credential = Credential { header: self.named.injected(), value: attached.value.clone(), proof };
-        Ok(self.prepared.request(Some(credential), self.body.attempt()))
+        Ok(self.prepared.request(Some(credential), body, hop))
     }
 
     /// Waits within the time that the whole exchange may take; none when that is over first.
@@ -335,19 +374,34 @@ impl Attempts<'_> {
         is_idempotent(&self.prepared.method) && self.body.take_over().is_ok()
     }
 
-    /// Sends once; the first-byte time-out starts with the last byte of the request that moved.
+    /// Sends once; the first-byte time-out starts with the last byte of the request that moved. A body that is held
+    /// back goes on its way when the upstream has had its time to ask for it.
     async fn send(
         &self,
         lease: &mut Lease<AttemptBody>,
-        request: Request<AttemptBody>,
+        mut request: Request<AttemptBody>,
     ) -> Result<Result<Response<Incoming>, SendError<AttemptBody>>, Stop> {
-        let first_byte = self.named.settings.timeouts.first_byte;
+        let Timeouts { first_byte, continue_, .. } = self.named.settings.timeouts;
         let mut deadline = Instant::now() + first_byte;
+        let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| Instant::now() + continue_);
+        let following = Following::new(&mut request, self);
         let mut sending = std::pin::pin!(lease.send(request));
+        let mut answering = std::future::poll_fn(|cx| {
+            let sent = sending.as_mut().poll(cx);
+            // Those that came with the answer come before it.
+            following.poll(cx);
+            sent
+        });
         loop {
-            let at = self.end.map_or(deadline, |end| end.min(deadline));
-            if let Ok(sent) = tokio::time::timeout_at(at, sending.as_mut()).await {
+            let at = [self.end, release].into_iter().flatten().fold(deadline, Instant::min);
+            if let Ok(sent) = tokio::time::timeout_at(at, &mut answering).await {
                 return Ok(sent);
+            }
+            if release.take_if(|release| *release <= at).is_some() {
+                if self.body.release() {
+                    self.named.expectations.ignored();
+                }
+                continue;
             }
             let moved = match self.body.progress() {
                 Progress::Moving(last) | Progress::Ended(Some(last)) => last + first_byte,
@@ -390,28 +444,6 @@ fn late() -> MintFailure {
         kind: MintFailureKind::Unavailable,
         cause: "timed out".to_owned(),
         retry_after: Duration::from_secs(1),
-    }
-}
-
-/// Reads a rejected answer to its end, within bounds, so that its connection can serve the replay; otherwise closes it.
-async fn discard(rejected: Answered) {
-    let Answered { answer, lease, body } = rejected;
-    let Some(mut incoming) = answer.into_body().into_rest() else { return };
-    if incoming.size_hint().lower() > DISCARD_BYTES || !matches!(body.progress(), Progress::Ended(_)) {
-        return;
-    }
-    let drained = async {
-        let mut read = 0;
-        while let Some(frame) = incoming.frame().await {
-            read += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
-            if frame.is_err() || read > DISCARD_BYTES {
-                return false;
-            }
-        }
-        true
-    };
-    if tokio::time::timeout(DISCARD_TIME, drained).await == Ok(true) {
-        lease.give_back();
     }
 }
 

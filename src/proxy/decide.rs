@@ -14,6 +14,7 @@ use super::limits;
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{self, Context, Prepared};
 use super::stop::Stop;
+use super::upgrade;
 use crate::answer::Failure;
 use crate::body::{self, AnswerBody};
 use crate::caller::browser::{self, AllowedOrigin, BrowserRules, Hosts, Verdict};
@@ -77,6 +78,7 @@ pub(super) fn arrive(
     connection: &Connection,
     found: &mut Found,
 ) -> Result<Arrived, Stop> {
+    upgrade::adopt_extended_connect(parts)?;
     found.proxied = Asked::of(parts, connection)?;
     let asked = found.proxied.as_ref();
     if parts.method == Method::CONNECT && asked.is_none() {

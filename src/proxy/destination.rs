@@ -72,9 +72,8 @@ pub enum NotAllowed {
 
 impl<'a> Destination<'a> {
     /// What `named` says.
-    pub(super) fn of(named: &'a NamedCredential, pools: &'a Pools<AttemptBody>, needs_http2: bool) -> Self {
+    pub(super) fn of(named: &'a NamedCredential, pools: &'a Pools<AttemptBody>, protocol: Protocol) -> Self {
         let endpoint = &named.settings.endpoint;
-        let protocol = endpoint.protocol(needs_http2);
         match &named.settings.from_token {
             Some(from) => Self::FromToken(from, pools, protocol),
             None if named.passes_through => Self::Fixed(pools.foreign((&named.key, endpoint), protocol, "passthrough")),

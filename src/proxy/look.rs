@@ -85,11 +85,14 @@ fn decoder(parts: &Parts, method: &Method) -> Option<Decoder> {
     Decoder::of(&parts.headers, DECODED, READ)
 }
 
-/// Whether an answer of this type comes bit by bit for as long as it pleases.
-fn streams(headers: &HeaderMap) -> bool {
-    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "text/event-stream" || essence == "multipart/x-mixed-replace" || essence.starts_with("application/grpc")
+/// Whether an answer of this type comes bit by bit for as long as it pleases, with pauses of any length.
+pub(super) fn streams(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let begins_with = |text: &[u8]| essence.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
+    essence.eq_ignore_ascii_case(b"text/event-stream")
+        || essence.eq_ignore_ascii_case(b"multipart/x-mixed-replace")
+        || begins_with(b"application/grpc")
 }
 
 #[cfg(test)]

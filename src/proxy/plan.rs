@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 
 use super::destination::Led;
+use super::expect::Expectations;
 use super::forward::Forward;
 use super::limits::Usage;
 use super::refusal::Refusal;
@@ -61,6 +62,8 @@ pub struct NamedCredential {
     pub(super) passes_through: bool,
     /// Whether its upstream refuses fresh tokens.
     pub refusal: Refusal,
+    /// Whether its upstream heeds `Expect`.
+    pub expectations: Expectations,
     /// The id of the token that its upstream accepted last; ids begin at 1.
     accepted: AtomicU64,
     /// What is left of its limits; none where it has none.
@@ -124,6 +127,7 @@ impl NamedCredential {
             attached,
             has_formulas,
             refusal: Refusal::default(),
+            expectations: Expectations::default(),
             accepted: AtomicU64::new(0),
             usage: Usage::new(&settings.limits),
             metrics,

@@ -5,22 +5,26 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 
+use super::expect;
 use super::fields::{self, Parties};
 use super::plan::{NamedCredential, Plan};
 use super::replay::AttemptBody;
 use super::settings::HostHeader;
 use super::stop::Stop;
+use super::upgrade::Upgrade;
+use super::{grpc, interim, upgrade};
 use crate::answer::{self, Failure};
 use crate::header::{self, CredentialFields, Pseudonym};
 use crate::server::Connection;
 use crate::target;
 use crate::token::Cell;
+use crate::upstream::{Http, Protocol};
 
 /// A request head ready to be sent any number of times, the credential aside.
 pub(super) struct Prepared {
@@ -29,6 +33,18 @@ pub(super) struct Prepared {
     pub(super) headers: HeaderMap,
     /// Where the tokens for this exchange are; none: there is no token to attach.
     pub(super) cell: Option<Arc<Cell>>,
+    /// The version of HTTP that is spoken with the upstream.
+    pub(super) protocol: Protocol,
+    /// Whether the caller waits to be asked for its body.
+    pub(super) expects: bool,
+    /// Whether the caller can be sent interim answers.
+    pub(super) passes_interims: bool,
+    /// Whether the caller reads trailers.
+    pub(super) reads_trailers: bool,
+    /// Whether this is a gRPC call.
+    pub(super) is_grpc: bool,
+    /// The protocol that the caller switches to if the upstream does.
+    pub(super) upgrade: Option<Box<Upgrade>>,
 }
 
 /// What authorizes one request.
@@ -39,6 +55,15 @@ pub(super) struct Credential<'a> {
     pub(super) value: HeaderValue,
     /// The proof that the token is ours (RFC 9449), where it needs one; for this request alone.
     pub(super) proof: Option<HeaderValue>,
+}
+
+/// How one request is sent.
+#[derive(Clone, Copy)]
+pub(super) struct Hop {
+    /// The version of HTTP on the connection.
+    pub(super) protocol: Protocol,
+    /// Whether its body is held back until the upstream asks for it.
+    pub(super) expects: bool,
 }
 
 /// `DPoP` (RFC 9449 4.1).
@@ -68,8 +93,15 @@ pub(super) fn prepare(
     let outgoing = target::outgoing(&settings.base_path, parts.uri.path(), prefix, parts.uri.query())
         .map_err(|error| Stop::with(Failure::BadTarget, error.to_string()))?;
 
+    let upgrade = Upgrade::asked(&mut parts, &settings.streams.upgrades)?;
     let headers = &mut parts.headers;
-    expectation(headers)?;
+    let expects = expect::take(headers, parts.version)?;
+    let is_grpc = grpc::is_call(headers);
+    let reads_trailers = header::accepts_trailers(headers) || is_grpc;
+    if is_grpc && parts.version != Version::HTTP_2 {
+        return Err(Stop::with(Failure::UnsupportedVersion, "gRPC needs HTTP/2"));
+    }
+    let protocol = protocol(named, is_grpc, upgrade.as_deref())?;
     if header::via_names(headers, context.pseudonym) {
         return Err(Stop::new(Failure::Loop));
     }
@@ -83,6 +115,11 @@ pub(super) fn prepare(
     header::strip_caller_credentials(headers, credentials);
     headers.extend(own);
     header::strip_forwarded(headers);
+    let rule = |trailers: &mut HeaderMap| strip_trailers(trailers, named, plan);
+    header::announce_trailers(headers, rule);
+    if parts.version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
     // A field may be there for a formula only, and be removed after it was read.
     let mut computed = fields::compute(parties, &parts.method, parts.uri.path_and_query(), headers)?;
     for name in &settings.remove_headers {
@@ -101,8 +138,38 @@ pub(super) fn prepare(
     if let Ok(id) = HeaderValue::from_str(context.id) {
         headers.insert(answer::REQUEST_ID, id);
     }
-    let cell = computed.cell;
-    Ok(Prepared { method: parts.method, target: origin_form(outgoing), headers: parts.headers, cell })
+    Ok(Prepared {
+        method: parts.method,
+        target: origin_form(outgoing),
+        headers: parts.headers,
+        cell: computed.cell,
+        protocol,
+        expects,
+        passes_interims: interim::are_for(context.connection, parts.version),
+        reads_trailers,
+        is_grpc,
+        upgrade,
+    })
+}
+
+/// The version for the upstream. Protocols are switched on a connection of HTTP/1.1 alone.
+fn protocol(named: &NamedCredential, is_grpc: bool, asked: Option<&Upgrade>) -> Result<Protocol, Stop> {
+    let endpoint = &named.settings.endpoint;
+    match asked {
+        Some(_) if endpoint.http == Http::Http2 => Err(upgrade::impossible()),
+        Some(_) => Ok(Protocol::Http1),
+        None => Ok(endpoint.protocol(is_grpc)),
+    }
+}
+
+/// RFC 9113 8.2.3: HTTP/2 cuts cookies into crumbs, which are one field everywhere else.
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// What a caller sends to prove itself to a host that it named itself: that is between the two of them. What proves it
@@ -140,19 +207,29 @@ pub(super) struct TrailerRule {
 impl TrailerRule {
     /// Removes the rest.
     pub(super) fn apply(&self, trailers: &mut HeaderMap) {
-        header::strip_trailers(trailers, credentials(&self.named, &self.plan));
-        let set = self.named.fields().iter().map(|(name, _)| name);
-        for name in self.named.settings.remove_headers.iter().chain(set) {
-            trailers.remove(name);
-        }
+        strip_trailers(trailers, &self.named, &self.plan);
+    }
+}
+
+fn strip_trailers(trailers: &mut HeaderMap, named: &NamedCredential, plan: &Plan) {
+    header::strip_trailers(trailers, credentials(named, plan));
+    let set = named.fields().iter().map(|(name, _)| name);
+    for name in named.settings.remove_headers.iter().chain(set) {
+        trailers.remove(name);
     }
 }
 
 impl Prepared {
     /// The head with its credential, and `body`.
-    pub(super) fn request(&self, credential: Option<Credential<'_>>, body: AttemptBody) -> Request<AttemptBody> {
+    pub(super) fn request(
+        &self,
+        credential: Option<Credential<'_>>,
+        body: AttemptBody,
+        hop: Hop,
+    ) -> Request<AttemptBody> {
         // hyper drops a body of unknown length after GET and HEAD, and all traces of it, unless it is told of one.
-        let unannounced = matches!(self.method, Method::GET | Method::HEAD)
+        let unannounced = hop.protocol == Protocol::Http1
+            && matches!(self.method, Method::GET | Method::HEAD)
             && !body.is_end_stream()
             && body.size_hint().exact().is_none();
         let mut request = Request::new(body);
@@ -162,6 +239,7 @@ impl Prepared {
         if unannounced {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
+        self.say(hop, request.headers_mut());
         if let Some(Credential { header, value, proof }) = credential {
             request.headers_mut().insert(header, value);
             if let Some(proof) = proof {
@@ -172,16 +250,23 @@ impl Prepared {
     }
 }
 
-fn origin_form(target: PathAndQuery) -> Uri {
-    Uri::from(target)
+impl Prepared {
+    /// What we say to the upstream for this one hop (RFC 9110 7.6.1, 7.8, 10.1.1, 10.1.4).
+    fn say(&self, hop: Hop, headers: &mut HeaderMap) {
+        if hop.expects {
+            headers.insert(EXPECT, expect::CONTINUE);
+        }
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.ask(headers);
+        } else if self.reads_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            if hop.protocol == Protocol::Http1 {
+                headers.insert(CONNECTION, HeaderValue::from_static("te"));
+            }
+        }
+    }
 }
 
-/// RFC 9110 10.1.1: `100-continue` is ours to answer, which hyper does when the body is first read.
-fn expectation(headers: &mut HeaderMap) -> Result<(), Stop> {
-    let known = headers.get_all(EXPECT).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !known {
-        return Err(Stop::new(Failure::ExpectationFailed));
-    }
-    headers.remove(EXPECT);
-    Ok(())
+fn origin_form(target: PathAndQuery) -> Uri {
+    Uri::from(target)
 }

@@ -5,13 +5,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http::response::Parts;
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::attempt::Answered;
-use super::look::UpstreamBody;
+use super::look::{self, UpstreamBody};
 use super::record::OpenRecord;
 use super::replay::{AttemptBody, CallerBody, Progress};
 use crate::answer::{PROXY_STATUS, REQUEST_ID};
@@ -27,12 +29,19 @@ pub(super) fn relay(
     pseudonym: &Pseudonym,
     limits: RelayLimits,
 ) -> Response<AnswerBody> {
-    let Answered { answer, lease, body: request_body } = answered;
+    let Answered { answer, lease, body: request_body, .. } = answered;
     let (mut parts, incoming) = answer.into_parts();
     open.record.status = parts.status.as_u16();
-    header::strip_response_hop_by_hop(&mut parts.headers);
-    header::append_via(&mut parts.headers, parts.version, pseudonym);
-    parts.version = http::Version::HTTP_11;
+    clean(&mut parts, &open, pseudonym);
+    if limits.trailers {
+        header::announce_trailers(&mut parts.headers, header::strip_answer_trailers);
+    } else {
+        parts.headers.remove(TRAILER);
+    }
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    let idle = if look::streams(&parts.headers) { limits.stream_idle } else { Some(limits.idle) };
     if let Some(reason) = open.record.not_replayed_reason {
         let status = format!(
             "keybearer; received-status={}; details=\"not-replayed:{}\"",
@@ -43,23 +52,39 @@ pub(super) fn relay(
             parts.headers.append(PROXY_STATUS, value);
         }
     }
-    if let Ok(id) = HeaderValue::from_str(&open.record.id) {
-        parts.headers.insert(REQUEST_ID, id);
-    }
     request_body.forget();
+    if parts.status.is_success() {
+        // An upstream that agrees before it has asked for the body may be waiting for it.
+        request_body.release();
+    }
+    let end = limits.end;
     let mut relay =
-        Relay { incoming, lease: Some(lease), request_body, open: Some(open), limits, idle: Watch::default() };
+        Relay { incoming, lease: Some(lease), request_body, open: Some(open), idle, end, waiting: Watch::default() };
     if relay.incoming.is_end_stream() {
         relay.complete();
     }
     Response::from_parts(parts, relay.boxed_unsync())
 }
 
-/// How long the answer's body may take.
+/// Makes an answer's head ours to send: rid of what was for one hop, marked with our name and the request id.
+pub(super) fn clean(parts: &mut Parts, open: &OpenRecord, pseudonym: &Pseudonym) {
+    header::strip_response_hop_by_hop(&mut parts.headers);
+    header::append_via(&mut parts.headers, parts.version, pseudonym);
+    parts.version = http::Version::HTTP_11;
+    if let Ok(id) = HeaderValue::from_str(&open.record.id) {
+        parts.headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// What holds for the answer's body, and for a tunnel in its place.
 #[derive(Clone, Copy)]
 pub(super) struct RelayLimits {
     /// Longest pause between two pieces.
     pub(super) idle: Duration,
+    /// Longest pause of what goes on for as long as it pleases.
+    pub(super) stream_idle: Option<Duration>,
+    /// Whether the caller reads trailers.
+    pub(super) trailers: bool,
     /// When the whole exchange must have ended.
     pub(super) end: Option<Instant>,
 }
@@ -71,8 +96,9 @@ struct Relay {
     request_body: CallerBody,
     /// Taken when the body has ended; dropped with the body when the caller goes away before.
     open: Option<OpenRecord>,
-    limits: RelayLimits,
-    idle: Watch<()>,
+    idle: Option<Duration>,
+    end: Option<Instant>,
+    waiting: Watch<()>,
 }
 
 impl Relay {
@@ -100,12 +126,13 @@ impl Relay {
 
     /// Called when no piece is there: ready when the time for it is over.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let RelayLimits { idle, end } = self.limits;
-        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-        ready!(self.idle.poll_expired(cx, (), left.map_or(idle, |left| idle.min(left))));
-        Poll::Ready(match left {
-            Some(left) if left < idle => BodyError::TotalTimeout,
-            _ => BodyError::UpstreamIdle,
+        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let Some(limit) = self.idle.into_iter().chain(left).min() else { return Poll::Pending };
+        ready!(self.waiting.poll_expired(cx, (), limit));
+        Poll::Ready(match (left, self.idle) {
+            (Some(left), Some(idle)) if left >= idle => BodyError::UpstreamIdle,
+            (Some(_), _) => BodyError::TotalTimeout,
+            (None, _) => BodyError::UpstreamIdle,
         })
     }
 }
@@ -121,8 +148,11 @@ impl Body for Relay {
                 let error = ready!(this.poll_late(cx));
                 Poll::Ready(Some(Err(this.fail(error))))
             }
-            Poll::Ready(Some(Ok(frame))) => {
-                this.idle.rest();
+            Poll::Ready(Some(Ok(mut frame))) => {
+                this.waiting.rest();
+                if let Some(trailers) = frame.trailers_mut() {
+                    header::strip_answer_trailers(trailers);
+                }
                 if let (Some(data), Some(open)) = (frame.data_ref(), &mut this.open) {
                     open.record.bytes_out += data.len() as u64;
                 }

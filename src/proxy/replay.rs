@@ -7,7 +7,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -91,6 +91,17 @@ struct Source {
     is_last: bool,
     progress: Instant,
     stall: Option<Box<Stall>>,
+    gate: Gate,
+}
+
+/// Whether an attempt may read from the caller at once.
+#[derive(Debug, Default)]
+pub(super) enum Gate {
+    /// It may.
+    #[default]
+    Open,
+    /// Not before it is released; until then nothing is read, and the caller is not asked for its body.
+    Shut(Option<Waker>),
 }
 
 /// How long the caller may pause, where the guard does not keep that time.
@@ -159,12 +170,13 @@ impl CallerBody {
             is_last: false,
             progress: Instant::now(),
             stall: Stall::of(connection),
+            gate: Gate::Open,
         })))))
     }
 
     /// A body for the next attempt: first what was kept, then on from the caller. Earlier attempts read no more.
     #[must_use]
-    pub(super) fn attempt(&self) -> AttemptBody {
+    pub(super) fn attempt(&self, gate: Gate) -> AttemptBody {
         match &self.0 {
             None => AttemptBody::Empty,
             Some(source) => {
@@ -172,6 +184,7 @@ impl CallerBody {
                 held.attempt += 1;
                 held.sent = 0;
                 held.trailers_sent = false;
+                held.gate = gate;
                 AttemptBody::Caller { attempt: held.attempt, source: source.clone() }
             }
         }
@@ -180,7 +193,32 @@ impl CallerBody {
     /// Why the body cannot be sent again, when it cannot.
     #[must_use]
     pub(super) fn not_replayable(&self) -> Option<NotReplayed> {
-        self.0.as_ref().and_then(|source| source.0.lock().dropped)
+        self.0.as_ref().and_then(|source| source.0.lock().lost())
+    }
+
+    /// Whether there is a body of which nothing was read.
+    #[must_use]
+    pub(super) fn is_untouched(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| {
+            let source = source.0.lock();
+            source.read == 0 && !source.ended && !source.failed
+        })
+    }
+
+    /// Whether the attempt at hand still waits for its release.
+    #[must_use]
+    pub(super) fn is_held_back(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| matches!(source.0.lock().gate, Gate::Shut(_)))
+    }
+
+    /// Lets the attempt at hand read; whether it had to wait until now.
+    pub(super) fn release(&self) -> bool {
+        let Some(source) = &self.0 else { return false };
+        let Gate::Shut(waker) = std::mem::take(&mut source.0.lock().gate) else { return false };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
     }
 
     /// Stops the attempt at hand from reading on, so that what is kept stays all there is until the next attempt; or
@@ -188,7 +226,7 @@ impl CallerBody {
     pub(super) fn take_over(&self) -> Result<(), NotReplayed> {
         let Some(source) = &self.0 else { return Ok(()) };
         let mut source = source.0.lock();
-        if let Some(reason) = source.dropped {
+        if let Some(reason) = source.lost() {
             return Err(reason);
         }
         source.attempt += 1;
@@ -243,6 +281,11 @@ impl CallerBody {
 impl Source {
     fn is_too_large(&self) -> bool {
         self.read > self.most
+    }
+
+    /// Why the body is not here any more as a whole. Of one that nobody has read nothing is lost, however long it is.
+    fn lost(&self) -> Option<NotReplayed> {
+        self.dropped.filter(|_| self.read > 0)
     }
 
     fn keep(&mut self, data: &Bytes) {
@@ -374,6 +417,11 @@ impl Body for AttemptBody {
         }
         if source.ended {
             return Poll::Ready(None);
+        }
+        if let Gate::Shut(waker) = &mut source.gate {
+            // Pending for as long as the answer may be wanted, for the same reason.
+            waker.replace(cx.waker().clone());
+            return Poll::Pending;
         }
         match ready!(source.poll_incoming(cx)) {
             None => {

@@ -55,6 +55,8 @@ pub struct NamedCredential {
     pub timeouts: Timeouts,
     /// What its callers may use of it.
     pub limits: CredentialLimits,
+    /// What goes on for as long as it pleases.
+    pub streams: Streams,
 }
 
 impl NamedCredential {
@@ -82,6 +84,7 @@ impl NamedCredential {
             replay_limit: 0,
             timeouts: Timeouts::default(),
             limits: CredentialLimits::default(),
+            streams: Streams::default(),
         }
     }
 
@@ -125,7 +128,13 @@ pub enum HostHeader {
 impl Default for Timeouts {
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        Self { connect: Duration::from_secs(5), first_byte: minute, idle: minute, total: None }
+        Self {
+            connect: Duration::from_secs(5),
+            first_byte: minute,
+            idle: minute,
+            total: None,
+            continue_: Duration::from_secs(1),
+        }
     }
 }
 
@@ -140,6 +149,23 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The whole exchange; none by default.
     pub total: Option<Duration>,
+    /// How long a body is held back for the upstream's `100 Continue` (default 1 s).
+    pub continue_: Duration,
+}
+
+/// `streams`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streams {
+    /// The protocols that callers may switch to (RFC 9110 7.8), as they are sent (default: `websocket`).
+    pub upgrades: Vec<HeaderValue>,
+    /// Longest pause of an upgraded connection, an event stream or a gRPC call; none by default.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { upgrades: vec![HeaderValue::from_static("websocket")], idle: None }
+    }
 }
 
 /// `limits` of a named credential

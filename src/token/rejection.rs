@@ -121,6 +121,17 @@ impl RejectionRules {
         }
     }
 
+    /// What remains to be said of an answer that refuses its token outside of status, fields and body (gRPC's
+    /// UNAUTHENTICATED): `refresh_unless` wins over that too.
+    #[must_use]
+    pub fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Verdict {
+        let answer = Answer { status, headers, seen: Seen::Whole(&[]), json: OnceCell::new() };
+        match self.unless.iter().any(|rule| rule.holds(&answer) == Holds::Yes) {
+            true => Verdict::Accepted,
+            false => Verdict::Rejected(None),
+        }
+    }
+
     /// Whether any rule may have to look at a body.
     #[must_use]
     pub fn needs_body(&self) -> bool {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -114,7 +114,7 @@ where
         let form = self.pool.form();
         form.fit(&mut request);
         let answer = match &mut self.carrier {
-            Carrier::Http1(link) => send(link, request).await?,
+            Carrier::Http1(link) => link.sender.try_send_request(request).await.map_err(fate)?,
             Carrier::Http2(stream) => return Box::pin(stream.send(request)).await,
         };
         self.is_spent = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -141,22 +141,17 @@ where
     }
 }
 
-async fn send<B>(link: &mut Link<B>, request: Request<B>) -> Result<Response<Incoming>, SendError<B>>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    link.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-        Some(request) => SendError::Unsent(Box::new(request)),
-        None => {
-            let error = error.into_error();
-            if error.is_user() {
-                SendError::RequestBody(error)
-            } else if error.is_parse() {
-                SendError::Broken(error)
-            } else {
-                SendError::Lost(error)
-            }
-        }
-    })
+/// What hyper's error says about a request over HTTP/1.
+fn fate<B>(mut error: TrySendError<Request<B>>) -> SendError<B> {
+    if let Some(request) = error.take_message() {
+        return SendError::Unsent(Box::new(request));
+    }
+    let error = error.into_error();
+    if error.is_user() {
+        SendError::RequestBody(error)
+    } else if error.is_parse() {
+        SendError::Broken(error)
+    } else {
+        SendError::Lost(error)
+    }
 }

@@ -104,8 +104,25 @@ mod http2;
 /// Floods of HTTP/2 frames are ended; fast callers are not.
 mod floods;
 
+/// Callers that wait to be asked for their body.
+mod expect;
 /// Listeners with TLS: versions of HTTP, callers' certificates, files that change.
 mod listener_tls;
+
+/// Answers before the answer.
+mod interim;
+
+/// Fields behind a body, in both directions.
+mod trailers;
+
+/// Connections that become something else than HTTP.
+mod websocket;
+
+/// Answers that go on for as long as they please.
+mod event_stream;
+
+/// gRPC calls, from the first frame to the last trailer.
+mod grpc;
 
 /// A thousand callers and no token yet.
 mod cold_start;

@@ -54,9 +54,10 @@ async fn tokens_and_calls_go_through_squid_and_so_does_a_renewal() {
     let stats = issuer.stats().await;
     assert_eq!((stats.token_requests(), stats.refused(), stats.duplicate_posts()), (2, 1, 0));
 
-    // One tunnel for each token request, and one that all calls share; squid writes a line when one ends.
+    // One tunnel for each token request, and one that all calls share; squid writes a line when one ends, and one for
+    // the connection that found it listening.
     drop(proxy);
-    let log = squid.log(3).await;
+    let log = squid.log(4).await;
     for front in [&api, &tokens] {
         let target = format!("CONNECT localhost:{}", front.address.port());
         assert!(log.iter().any(|line| line.contains(&target) && line.contains(LOGIN.0)), "{target} in {log:#?}");

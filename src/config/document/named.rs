@@ -31,6 +31,7 @@ pub(crate) struct NamedCredential {
     pub(crate) replay_limit: Field<Size>,
     pub(crate) timeouts: Field<Timeouts>,
     pub(crate) limits: Field<CredentialLimits>,
+    pub(crate) streams: Field<Streams>,
     pub(crate) dangerous: Field<CredentialDangers>,
 }
 
@@ -128,4 +129,13 @@ pub(crate) struct Timeouts {
     pub(crate) first_byte: Field<Span>,
     pub(crate) idle: Field<Span>,
     pub(crate) total: Field<Span>,
+    pub(crate) r#continue: Field<Span>,
+}
+
+/// `streams`
+#[derive(Deserialize, Default)]
+#[serde(default, expecting = "a table; write streams = { upgrades = [\"websocket\"], idle = \"10m\" }")]
+pub(crate) struct Streams {
+    pub(crate) upgrades: Field<Vec<Field<String>>>,
+    pub(crate) idle: Field<Span>,
 }

@@ -12,14 +12,14 @@ use super::upstream::{self, Upstream};
 use super::{header, limit, matching};
 use crate::config::document::{
     Document, ForwardProxy, Forwarded as WrittenForwarded, Listener, NamedCredential as Written,
-    Replay as WrittenReplay, Timeouts as WrittenTimeouts,
+    Replay as WrittenReplay, Streams as WrittenStreams, Timeouts as WrittenTimeouts,
 };
 use crate::config::field::{Entries, Field};
 use crate::config::findings::Findings;
 use crate::config::tree::NodeId;
 use crate::name::Name;
 use crate::proxy::forward_match;
-use crate::proxy::settings::{Forwarded, HostHeader, NamedCredential, Replay, Timeouts};
+use crate::proxy::settings::{Forwarded, HostHeader, NamedCredential, Replay, Streams, Timeouts};
 use crate::route::{HostPattern, Match};
 use crate::token::{self, RejectionRules, Rule};
 
@@ -165,6 +165,7 @@ fn resolve(
     let callers = context.callers(&written.callers);
     let timeouts = timeouts(context, &written.timeouts);
     let limits = limit::of_credential(context, &written.limits);
+    let streams = streams(context, &written.streams);
     let Upstream { endpoint, from_token, base_path } = url?;
     Some(NamedCredential {
         name: name?,
@@ -187,6 +188,7 @@ fn resolve(
         replay_limit: written.replay_limit.value().map_or(REPLAY_LIMIT, |size| size.0),
         timeouts: timeouts?,
         limits: limits?,
+        streams: streams?,
     })
 }
 
@@ -263,5 +265,39 @@ fn timeouts(context: &Context<'_>, field: &Field<WrittenTimeouts>) -> Option<Tim
     let first_byte = context.positive_or(&written.first_byte, usual.first_byte.as_secs());
     let idle = context.positive_or(&written.idle, usual.idle.as_secs());
     let total = context.positive(&written.total);
-    Some(Timeouts { connect: connect?, first_byte: first_byte?, idle: idle?, total })
+    let continue_ = context.positive_or(&written.r#continue, 1);
+    Some(Timeouts { connect: connect?, first_byte: first_byte?, idle: idle?, total, continue_: continue_? })
+}
+
+fn streams(context: &Context<'_>, field: &Field<WrittenStreams>) -> Option<Streams> {
+    let written = match field {
+        Field::Missing => return Some(Streams::default()),
+        Field::Wrong(_) => return None,
+        Field::Set(_, written) => written,
+    };
+    let upgrades = match &written.upgrades {
+        Field::Missing => Streams::default().upgrades,
+        list @ (Field::Wrong(_) | Field::Set(..)) => {
+            Context::unique(Context::texts(list).filter_map(|(node, text)| upgrade(context, node, text)))
+        }
+    };
+    Some(Streams { upgrades, idle: context.positive(&written.idle) })
+}
+
+/// A protocol to switch to (RFC 9110 7.8).
+fn upgrade(context: &Context<'_>, node: NodeId, text: &str) -> Option<HeaderValue> {
+    let lower = text.to_ascii_lowercase();
+    let (message, help) = match lower.split('/').next().unwrap_or_default() {
+        "h2c" | "http" | "tls" => (
+            "switching to another HTTP, or to TLS, would take every later request past keybearer's checks",
+            "leave it out; `http` chooses the version that is spoken with the upstream",
+        ),
+        // Its name and version are tokens, as names of fields are.
+        _ if lower.splitn(2, '/').all(|part| part.parse::<HeaderName>().is_ok()) => {
+            return HeaderValue::try_from(lower).ok();
+        }
+        _ => ("this is not the name of a protocol", "write upgrades = [\"websocket\"], or [] to allow none"),
+    };
+    context.findings.error(node, message, help);
+    None
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::{MINIMAL, assert_problem, good, load, with};
 use crate::config::{Secrets, Source};
@@ -112,13 +112,21 @@ fn callout_options_are_taken_over() {
         "label = \"L\"\nenabled = false\nhost_header = \"caller\"\nkeep_cookies = true\nforwarded = \"rfc7239\"\n\
          replay = \"idempotent\"\nreplay_limit = \"1MiB\"\ntimeouts = { total = \"2m\", idle = \"1s\" }\n\
          headers = [{ name = \"X-A\", value = \"1\" }, { name = \"x-b\", value = { dangerous_literal = \"2\" } }]\n\
-         remove_headers = [\"X-C\", \"x-c\"]",
+         remove_headers = [\"X-C\", \"x-c\"]\n\
+         streams = { upgrades = [\"WebSocket\", \"x-proto/2\", \"websocket\"], idle = \"5m\" }",
     );
     assert_eq!((named.label.as_deref(), named.enabled, named.keep_cookies), (Some("L"), false, true));
     assert_eq!((named.host_header, named.forwarded), (HostHeader::Caller, Forwarded::Rfc7239));
     assert_eq!((named.replay, named.replay_limit), (Replay::Idempotent, 1 << 20));
     assert_eq!(named.timeouts.total, Some(Duration::from_secs(120)));
     assert_eq!((named.timeouts.idle, named.timeouts.connect), (Duration::from_secs(1), Duration::from_secs(5)));
+    assert_eq!(
+        (named.streams.upgrades.as_slice(), named.streams.idle),
+        (
+            &[HeaderValue::from_static("websocket"), HeaderValue::from_static("x-proto/2")][..],
+            Some(Duration::from_secs(300))
+        )
+    );
     let headers: Vec<_> = named.headers.iter().map(|(name, value)| (name.as_str(), fixed(value))).collect();
     assert_eq!(headers, [("x-a", "1"), ("x-b", "2")]);
     assert_eq!(named.remove_headers, ["x-c"]);
@@ -134,6 +142,14 @@ fn callout_options_are_checked() {
         ("replay_limit = 5", "expected a size"),
         ("timeouts = { connect = \"0s\" }", "longer than zero"),
         ("timeouts = { first = \"1s\" }", "unknown key `first`"),
+        ("timeouts = { continue = \"0s\" }", "longer than zero"),
+        ("streams = { upgrade = [] }", "unknown key `upgrade`"),
+        ("streams = { idle = \"0s\" }", "longer than zero"),
+        ("streams = { upgrades = [\"web socket\"] }", "not the name of a protocol"),
+        ("streams = { upgrades = [\"\"] }", "not the name of a protocol"),
+        ("streams = { upgrades = [\"H2C\"] }", "past keybearer's checks"),
+        ("streams = { upgrades = [\"TLS/1.0\"] }", "past keybearer's checks"),
+        ("streams = { upgrades = \"websocket\" }", "expected a list"),
         ("headers = [{ name = \"x-a\" }]", "the key `value` is missing"),
         ("headers = [{ name = \"x a\", value = \"1\" }]", "not the name of a header field"),
         ("headers = [{ name = \"x-a\", value = \"\\n\" }]", "cannot be the value"),

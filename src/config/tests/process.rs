@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::{MINIMAL, assert_problem, good, load, load_env, problem, problems, with};
 use crate::caller::Proof;
 use crate::config::{AccessLogTarget, ENVIRONMENT, LogFormat, Secrets, Source};
@@ -104,8 +106,13 @@ fn a_credential_has_its_defaults() {
         first_byte: Duration::from_secs(60),
         idle: Duration::from_secs(60),
         total: None,
+        continue_: Duration::from_secs(1),
     };
     assert_eq!(named.timeouts, timeouts);
+    assert_eq!(
+        (named.streams.upgrades.as_slice(), named.streams.idle),
+        (&[HeaderValue::from_static("websocket")][..], None)
+    );
     let external = &config.external_credentials[0];
     let request = external.request().unwrap();
     assert!(matches!(

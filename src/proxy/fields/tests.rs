@@ -12,7 +12,9 @@ use super::super::decide::{self, Decision, Found};
 use super::super::explain::{self, Explanation};
 use super::super::plan::{NamedCredential, Plan};
 use super::super::prepare::{Context, Prepared, TrailerRule};
-use super::super::settings::{CredentialLimits, Forwarded, HostHeader, NamedCredential as Settings, Replay, Timeouts};
+use super::super::settings::{
+    CredentialLimits, Forwarded, HostHeader, NamedCredential as Settings, Replay, Streams, Timeouts,
+};
 use super::super::stop::Stop;
 use crate::answer::Failure;
 use crate::caller::Callers;
@@ -68,7 +70,9 @@ fn settings(headers: Vec<Field>) -> Settings {
             first_byte: Duration::from_secs(1),
             idle: Duration::from_secs(1),
             total: None,
+            continue_: Duration::from_secs(1),
         },
+        streams: Streams::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ pub(in crate::proxy) struct UpstreamBody {
 
 /// What came next of a body.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(in crate::proxy) enum Next {
     /// A piece.
     Data(Bytes),
     /// Nothing more.
@@ -37,7 +38,7 @@ impl UpstreamBody {
     }
 
     /// Reads the next piece and keeps it. Given up while it waits, it loses nothing.
-    pub(super) async fn keep_next(&mut self) -> Next {
+    pub(in crate::proxy) async fn keep_next(&mut self) -> Next {
         loop {
             if self.rest.is_end_stream() {
                 return Next::End;
@@ -52,6 +53,14 @@ impl UpstreamBody {
             if let Some(next) = next {
                 return next;
             }
+        }
+    }
+
+    /// The trailers of a body that holds nothing else, once they were read.
+    pub(in crate::proxy) fn only_trailers(&self) -> Option<&HeaderMap> {
+        match self.kept.as_deref()?.front()? {
+            Ok(frame) => frame.trailers_ref(),
+            Err(_) => None,
         }
     }
 

@@ -121,6 +121,7 @@ mod tests {
             ("http://user@a/x", vec![], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content_length", "1")], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content-length", "1"), ("content-length", "1")], Err(Failure::BadRequest)),
+            ("http://a/x", vec![("content-type", "a/b"), ("content-type", "c/d")], Err(Failure::BadRequest)),
         ] {
             assert_eq!(judge(uri, &fields).0, verdict, "{uri} {fields:?}");
         }
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(judge(&long, &[]).0, Err(Failure::TargetTooLong));
         let value = "x".repeat(40_000);
         assert_eq!(judge("http://a/", &[("x", &value)]).0, Err(Failure::HeaderTooLarge));
-        assert_eq!(judge("http://a/", &vec![("x", "y"); 101]).0, Err(Failure::HeaderTooLarge));
+        assert_eq!(judge("http://a/", &vec![("x", "y"); 101]).0, Err(Failure::TooManyFields));
     }
 
     /// B54

@@ -7,6 +7,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use super::{PATIENCE, within};
+
 /// An answer, interim ones left out.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -97,18 +99,39 @@ impl Connection {
     /// Reads the head of a final answer and leaves its body on the wire.
     pub(crate) async fn head(&mut self) -> Result<Answer> {
         loop {
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if self.stream.read_line(&mut head).await? == 0 {
-                    return Err(Error::new(ErrorKind::UnexpectedEof, format!("in an answer's head: {head:?}")));
-                }
-            }
+            let head = self.any_head().await?;
             let status = head.get(9..12).and_then(|status| status.parse().ok());
             let status: u16 = status.ok_or_else(|| Error::new(ErrorKind::InvalidData, head.clone()))?;
             if status >= 200 {
                 return Ok(Answer { status, head, body: Vec::new() });
             }
         }
+    }
+
+    /// Reads the next head as it comes, that of an interim answer too.
+    pub(crate) async fn any_head(&mut self) -> Result<String> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let line = self.stream.read_line(&mut head);
+            if within("an answer's head comes", PATIENCE, line).await? == 0 {
+                return Err(Error::new(ErrorKind::UnexpectedEof, format!("in an answer's head: {head:?}")));
+            }
+        }
+        Ok(head)
+    }
+
+    /// Reads so many bytes of what is on the wire.
+    pub(crate) async fn bytes(&mut self, count: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        within("bytes come", PATIENCE, self.stream.read_exact(&mut bytes)).await?;
+        Ok(bytes)
+    }
+
+    /// Reads what is on the wire to the end of the connection.
+    pub(crate) async fn rest(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        within("the connection ends", PATIENCE, self.stream.read_to_end(&mut bytes)).await?;
+        Ok(bytes)
     }
 
     /// Reads one line of a body that is being streamed, chunk framing and all.
@@ -169,7 +192,8 @@ impl Connection {
     /// Whether the other end closes the connection without sending anything more.
     pub(crate) async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
-        matches!(self.stream.read(&mut byte).await, Ok(0) | Err(_))
+        let read = within("the connection is closed", PATIENCE, self.stream.read(&mut byte)).await;
+        matches!(read, Ok(0) | Err(_))
     }
 }
 

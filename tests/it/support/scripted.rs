@@ -165,6 +165,18 @@ impl Peer {
         within("the proxy sends on", PATIENCE, self.stream.read_exact(&mut part)).await.unwrap();
     }
 
+    /// Reads so many bytes of what is on the wire.
+    pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        within("the proxy sends on", PATIENCE, self.stream.read_exact(&mut bytes)).await.unwrap();
+        bytes
+    }
+
+    /// Says that nothing more will be sent; what the proxy sends can still be read.
+    pub(crate) async fn finish_sending(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Reads on until the proxy closes the connection.
     pub(crate) async fn drained(&mut self) {
         let mut part = vec![0; 64 * 1024];

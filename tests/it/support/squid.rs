@@ -4,8 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -13,13 +11,11 @@ use tokio::process::Command;
 use super::process::Process;
 use super::{eventually, unavailable};
 
-/// Where Debian and others keep programs that are no one's command.
+/// Where it is kept.
 const PLACES: [&str; 3] = ["/usr/sbin/squid", "/usr/bin/squid", "/usr/local/sbin/squid"];
-const HELPERS: [&str; 3] =
-    ["/usr/lib/squid/basic_ncsa_auth", "/usr/lib64/squid/basic_ncsa_auth", "/usr/libexec/squid/basic_ncsa_auth"];
 
 /// Who may use it.
-pub(crate) const LOGIN: (&str, &str) = ("keybearer", "canary-squid-5ecret");
+pub(crate) const LOGIN: (&str, &str) = ("egress-gateway", "canary-squid-5ecret");
 
 /// A running squid; ends when dropped.
 pub(crate) struct Squid {
@@ -32,7 +28,7 @@ impl Squid {
     /// Starts one that lets `LOGIN` reach loopback; none when squid is not there.
     pub(crate) async fn start() -> Option<Self> {
         let found = |places: &[&'static str]| places.iter().copied().find(|place| Path::new(place).exists());
-        let (Some(program), Some(helper)) = (found(&PLACES), found(&HELPERS)) else {
+        let Some(program) = found(&PLACES) else {
             return unavailable("squid is not installed");
         };
         let folder = tempfile::tempdir().unwrap();
@@ -40,15 +36,22 @@ impl Squid {
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         let address = free_port().await;
         let path = |name: &str| folder.path().join(name).display().to_string();
-        std::fs::write(path("users"), format!("{}:{}\n", LOGIN.0, hashed(LOGIN.1))).unwrap();
+        let helper = format!(
+            "#!/bin/sh
+while read -r login; do [ \"$login\" = '{} {}' ] && echo OK || echo ERR; done
+",
+            LOGIN.0, LOGIN.1
+        );
+        std::fs::write(path("helper"), helper).unwrap();
+        std::fs::set_permissions(path("helper"), std::fs::Permissions::from_mode(0o755)).unwrap();
         let config = format!(
             "http_port {address}\npid_filename none\naccess_log stdio:{access}\ncache_log {cache}\ncache deny all\n\
              coredump_dir {folder}\nshutdown_lifetime 0 seconds\nvisible_hostname squid.test\n\
-             auth_param basic program {helper} {users}\nauth_param basic realm way out\n\
+             auth_param basic program {helper}\nauth_param basic realm way out\n\
              acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\nvia on\n",
             access = path("access.log"),
             cache = path("cache.log"),
-            users = path("users"),
+            helper = path("helper"),
             folder = folder.path().display(),
         );
         std::fs::write(path("squid.conf"), config).unwrap();
@@ -67,12 +70,6 @@ impl Squid {
         })
         .await
     }
-}
-
-/// The password as `htpasswd -s` writes it.
-fn hashed(password: &str) -> String {
-    let sha1 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
-    format!("{{SHA}}{}", STANDARD.encode(sha1))
 }
 
 /// Squid cannot be told to take any port, so one is taken and given back.

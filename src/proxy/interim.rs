@@ -1,0 +1,48 @@
+//! Interim answers (RFC 9110 15.2) of the attempt at hand: `100 Continue` is for us, the others are for the caller.
+
+use std::task::{Context, Poll};
+
+use http::{Request, StatusCode, Version};
+
+use super::attempt::Attempts;
+use crate::header;
+use crate::server::{Connection, Protocol};
+use crate::upstream::Interims;
+
+/// Whether a caller that speaks so can be sent interim answers: HTTP/1.0 knows none (RFC 9110 15.2), and over HTTP/2
+/// hyper sends none.
+pub(super) fn are_for(connection: &Connection, version: Version) -> bool {
+    connection.protocol == Protocol::Http1 && version == Version::HTTP_11
+}
+
+/// Where those of one request come in. Those of an earlier one have nobody left who reads them.
+pub(super) struct Following<'a> {
+    interims: Option<Interims>,
+    attempts: &'a Attempts<'a>,
+}
+
+impl<'a> Following<'a> {
+    /// Follows `request`'s, where someone is interested in them.
+    pub(super) fn new<B>(request: &mut Request<B>, attempts: &'a Attempts<'a>) -> Self {
+        let is_for_us = attempts.prepared.expects && attempts.body.is_held_back();
+        let interims = (is_for_us || attempts.prepared.passes_interims).then(Interims::new);
+        if let Some(interims) = &interims {
+            interims.follow(request);
+        }
+        Self { interims, attempts }
+    }
+
+    /// Deals with all that have come; asks to be woken for more.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) {
+        let Some(interims) = &self.interims else { return };
+        while let Poll::Ready((status, mut headers)) = interims.poll_next(cx) {
+            if status == StatusCode::CONTINUE {
+                self.attempts.body.release();
+            } else if self.attempts.prepared.passes_interims {
+                header::strip_response_hop_by_hop(&mut headers);
+                header::append_via(&mut headers, Version::HTTP_11, self.attempts.pseudonym);
+                self.attempts.connection.interim(status, &headers);
+            }
+        }
+    }
+}
