@@ -184,6 +184,11 @@ fn provided(config: &str) -> Setup {
     let config = config.replace("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt", "cluster-ca.pem");
     let setup = Setup::new(&config).file("client.pem", &client.certificate).file("client.key", &client.key);
     let setup = setup.file("cluster-ca.pem", &authority.certificate);
+    let server = authority.server();
+    let setup = setup
+        .file("keybearer.pem", &server.certificate)
+        .file("keybearer.key", &server.key)
+        .file("callers-ca.pem", &authority.certificate);
     let config = config.as_str();
     let made = |file: &&str| *file != "client.key" && !file.starts_with('/');
     for file in references(config, "file").into_iter().filter(made) {
@@ -219,7 +224,6 @@ async fn the_reference_passes_the_check_with_every_key_put_in_force() {
     let setup = provided(&config)
         .file("upstream-ca.pem", &authority.certificate)
         .file("login-ca.pem", &authority.certificate)
-        .file("callers-ca.pem", &authority.certificate)
         .file("server.pem", &server.certificate)
         .file("server.key", &server.key);
     let output = setup.output(&["check"]).await;

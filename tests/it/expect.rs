@@ -121,7 +121,7 @@ async fn an_upstream_that_pays_no_heed_is_waited_for_once() {
     scene.finish(&mut peer, BODY).await;
 }
 
-/// RFC 9110 10.1.1: what failed for the expectation alone is sent again without it.
+/// B39: what failed for the expectation alone is sent again without it (RFC 9110 10.1.1).
 #[tokio::test]
 async fn an_expectation_that_the_upstream_refuses_is_dropped() {
     let mut scene = Scene::set("timeouts = { continue = \"1h\" }").await;

@@ -276,7 +276,7 @@ async fn on_the_way_down_a_connection_is_told_and_finishes_what_it_began() {
     assert!(stage.proxy.process.exit().await.success());
 }
 
-/// A caller whose answer is refused early is not left guessing: the answer comes, then the rest is not wanted.
+/// B25: a caller whose request is refused early is not left guessing: the answer comes, then the rest is not wanted.
 #[tokio::test]
 async fn an_early_answer_ends_its_stream() {
     let stage = Stage::orders().await;
@@ -292,7 +292,7 @@ async fn an_early_answer_ends_its_stream() {
     assert_eq!(reset, 0, "NO_ERROR (RFC 9113 8.1)");
 }
 
-/// A header section in many frames is one header section.
+/// B55: a header section in many frames is one header section.
 #[tokio::test]
 async fn continuation_carries_a_long_header_section() {
     let stage = Stage::orders().await;

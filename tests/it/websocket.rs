@@ -248,7 +248,7 @@ async fn a_tunnel_ends_when_it_idles_for_too_long() {
     assert_eq!(scene.proxy.exchanges(1).await[0]["error"], "connection_read_timeout");
 }
 
-/// B44, RFC 8441: a caller over HTTP/2 asks with an extended CONNECT, and the upstream sees a handshake of HTTP/1.1.
+/// B44: a caller over HTTP/2 asks with an extended CONNECT (RFC 8441), and the upstream sees a handshake of HTTP/1.1.
 #[tokio::test]
 async fn a_caller_over_http_2_opens_a_websocket() {
     let scene = Scene::set("").await;

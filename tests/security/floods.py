@@ -26,7 +26,7 @@ def frame(kind, flags, stream, payload=b""):
 
 def _head(method):
     # Indexed :method and :scheme, literal :path and :authority (RFC 7541 6.1, 6.2.2).
-    return bytes([method, 0x86, 0x04, 10]) + b"/svc/flood" + bytes([0x01, 9]) + b"localhost"
+    return bytes([method, 0x86, 0x04, 8]) + b"/flood/x" + bytes([0x01, 9]) + b"localhost"
 
 
 GET, POST = _head(0x82), _head(0x83)
@@ -71,10 +71,13 @@ KINDS = {
 
 def run(_options):
     port_of_upstream, upstream_process = _serve(_upstream)
+    port_of_target, target_process = _serve(_upstream)
     port_of_sink, sink_process = _serve(_sink)
     results, failed = {}, []
     try:
-        config = streams.CONFIG.replace("{upstream}", str(port_of_upstream))
+        # An upstream of their own for both, so that what the flood costs that one is not held against keybearer.
+        flooded = '[named_credentials.flood]\nurl = "http://127.0.0.1:{}"\nexternal_credential = "fixed"\n'
+        config = streams.CONFIG.replace("{upstream}", str(port_of_upstream)) + flooded.format(port_of_target)
         with ground.Keybearer(config) as keybearer:
             for name in KINDS:
                 control = _beside(name, port_of_sink, keybearer.port)
@@ -89,6 +92,7 @@ def run(_options):
             alive = keybearer.is_serving()
     finally:
         upstream_process.terminate()
+        target_process.terminate()
         sink_process.terminate()
     return {"what": "HTTP/2 floods for 4 s each", "kinds": results, "failed": failed, "still serving": alive, "passed": not failed and alive}
 

@@ -72,7 +72,7 @@ def _problem(verdicts, raw):
     if "incomplete" in verdicts.values():
         # A caller that stopped in mid-body: keybearer ends the upstream connection, as it must.
         return None
-    cuts = {parser: tuple(verdict) for parser, verdict in verdicts.items()}
+    cuts = {parser: tuple(verdict) for parser, verdict in verdicts.items() if verdict is not None}
     if len(set(cuts.values())) > 1:
         return f"cut differently: {cuts}"
     if raw.count(ground.TOKEN.encode()) != len(cuts["h11"]):

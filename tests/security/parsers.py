@@ -57,7 +57,7 @@ class Parsers:
         self.node.wait(10)
 
     def judge(self, raw):
-        """{parser: list of requests, or a text that says why not}"""
+        """{parser: list of requests, a text that says why not, or none for no opinion}"""
         return {"h11": _h11(raw), "gunicorn": _gunicorn(raw), "llhttp": self._llhttp(raw)}
 
     def _llhttp(self, raw):
@@ -102,21 +102,19 @@ def _h11(raw):
 
 def _gunicorn(raw):
     from gunicorn.config import Config
-    from gunicorn.http.errors import NoMoreData, ParseException
+    from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
     from gunicorn.http.parser import RequestParser
 
     requests = []
-    config = Config()
-    # Its limits of length are a matter of taste, not of framing.
-    config.set("limit_request_line", 0)
-    config.set("limit_request_field_size", 0)
-    parser = RequestParser(config, iter([raw]), ("127.0.0.1", 1))
+    parser = RequestParser(Config(), iter([raw]), ("127.0.0.1", 1))
     try:
         for request in parser:
             body = request.body.read()
             requests.append((request.method.encode(), request.uri.encode("latin-1"), body))
     except (StopIteration, NoMoreData):
         pass
+    except (LimitRequestHeaders, LimitRequestLine):
+        return None  # Lengths are a matter of taste, not of framing.
     except (ParseException, OSError, ValueError) as error:
         return f"refused: {type(error).__name__}"
     return requests

@@ -4,7 +4,9 @@ The control is the same generator aimed at a process that accepts and never answ
 """
 
 import asyncio
-import re
+import os
+import pathlib
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -24,6 +26,9 @@ body_timeout = "15s"
 [named_credentials.svc]
 url = "http://127.0.0.1:{upstream}/allowed"
 external_credential = "fixed"
+[named_credentials.files]
+url = "http://127.0.0.1:{files}"
+external_credential = "fixed"
 [external_credentials.fixed]
 flow = "static"
 token = { env = "TOKEN" }
@@ -33,18 +38,19 @@ token = { env = "TOKEN" }
 KINDS = {
     "slow heads": (["-H", "-i", "5", "-x", "8"], 10000, 10),
     "slow bodies": (["-B", "-i", "5", "-s", "65536", "-x", "8"], 5000, 32),
-    "slow readers": (["-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "1"], 5000, 62),
+    "slow readers": (["-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "1"], 5000, 45),
 }
 RATE = 1000
 
 
 def run(options):
     tool = ground.need("slowhttptest", "slowhttptest")
-    upstream_port, upstream = floods._serve(_large_upstream)
+    upstream_port, upstream = floods._serve(floods._upstream)
+    files = _Files()
     sink_port, sink = floods._serve(_deaf)
     results, failed = {}, []
     try:
-        with ground.Keybearer(CONFIG.replace("{upstream}", str(upstream_port))) as keybearer:
+        with ground.Keybearer(CONFIG.replace("{upstream}", str(upstream_port)).replace("{files}", str(files.port))) as keybearer:
             floods._bystand(keybearer.port, time.monotonic() + 1)
             for name, (arguments, connections, patience) in KINDS.items():
                 connections = connections // 10 if options.quick else connections
@@ -59,6 +65,7 @@ def run(options):
             alive = keybearer.is_serving()
     finally:
         upstream.terminate()
+        files.stop()
         sink.terminate()
     return {"what": "slow callers", "kinds": results, "failed": failed, "still serving": alive, "passed": not failed and alive}
 
@@ -68,7 +75,7 @@ def _beside(tool, arguments, connections, target, keybearer, patience):
     begin = time.monotonic()
     length = int(opening + patience + 5)
     before = keybearer.memory()
-    command = [tool, "-c", str(connections), "-r", str(RATE), "-l", str(length), "-p", "5", "-u", f"http://127.0.0.1:{target}/svc/large", *arguments]
+    command = [tool, "-c", str(connections), "-r", str(RATE), "-l", str(length), "-p", "5", "-u", f"http://127.0.0.1:{target}/files/large", *arguments]
     with tempfile.TemporaryFile() as output:
         attacker = subprocess.Popen(command, stdout=output, stderr=output)
         seen = {"most": 0, "memory": before}
@@ -100,28 +107,28 @@ def _watch(keybearer, seen, done):
             seen["most"], seen["memory"] = count, keybearer.memory()
 
 
-def _large_upstream(pipe):
-    """64 KiB for /large, two bytes for the rest."""
-    async def serve():
-        async def one(reader, writer):
-            try:
-                while head := await reader.readuntil(b"\r\n\r\n"):
-                    length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
-                    await reader.readexactly(int(length[1]) if length else 0)
-                    body = b"x" * (1 << 20 if b"/large" in head.split(b"\r\n")[0] else 2)
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-                    await writer.drain()
-            except (asyncio.IncompleteReadError, ConnectionError):
-                pass
-            finally:
-                writer.close()
+class _Files:
+    """An nginx with one file of a mebibyte: what slow readers ask for."""
 
-        server = await asyncio.start_server(one, "127.0.0.1", 0, backlog=4096)
-        pipe.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="keybearer-security-nginx-"))
+        self.port = ground.free_port()
+        (self.folder / "large").write_bytes(b"x" * (1 << 20))
+        (self.folder / "nginx.conf").write_text(
+            f"daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error;\n"
+            "events { worker_connections 16384; }\n"
+            f"http {{ access_log off; client_body_temp_path {self.folder}/body; keepalive_requests 1000000;\n"
+            f"server {{ listen 127.0.0.1:{self.port} backlog=4096; root {self.folder};\n"
+            "location / { error_page 405 =200 /large; } } }\n"
+        )
+        os.chmod(self.folder, 0o755)
+        nginx = ground.need("nginx", "nginx")
+        self.process = subprocess.Popen([nginx, "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")], stderr=subprocess.DEVNULL)
 
-    ground.raise_open_files()
-    asyncio.run(serve())
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _deaf(pipe):

@@ -28,15 +28,15 @@ match = { path = "/a/b/c" }
 url = "http://127.0.0.1:{upstream}/allowed/deep"
 external_credential = "fixed"
 [named_credentials.slashes]
-url = "http://127.0.0.1:{upstream}/allowed"
+url = "http://127.0.0.1:{upstream}/allowed/slashes"
 external_credential = "fixed"
 path = { encoded_slash = "pass", semicolon = "pass", double_slash = "pass" }
 [named_credentials.strict]
-url = "http://127.0.0.1:{upstream}/allowed"
+url = "http://127.0.0.1:{upstream}/allowed/strict"
 external_credential = "fixed"
 path = { encoded_slash = "refuse", semicolon = "refuse", double_slash = "refuse" }
 [named_credentials.own]
-url = "http://127.0.0.1:{upstream}/allowed/own"
+url = "http://127.0.0.1:{upstream}/own"
 external_credential = "fixed"
 [external_credentials.fixed]
 flow = "static"
@@ -48,13 +48,17 @@ KINDS = [
     ("path", b"/svc", b"localhost", b"/allowed"),
     ("host", b"", b"orders.internal", b"/allowed"),
     ("nested", b"/a/b/c", b"localhost", b"/allowed/deep"),
-    ("slashes pass", b"/slashes", b"localhost", b"/allowed"),
-    ("all refused", b"/strict", b"localhost", b"/allowed"),
-    ("forward proxy", b"http://127.0.0.1:{upstream}/allowed/own", b"127.0.0.1:{upstream}", b"/allowed/own"),
+    ("slashes pass", b"/slashes", b"localhost", b"/allowed/slashes"),
+    ("all refused", b"/strict", b"localhost", b"/allowed/strict"),
+    ("forward proxy", b"http://127.0.0.1:{upstream}/own", b"127.0.0.1:{upstream}", b"/own"),
 ]
 
 
 def run(options):
+    # The oracle must see what it is there for.
+    for level, target in [(0, b"/allowed/../x"), (1, b"/allowed/%2e%2e%2fx"), (1, b"/allowed/..;/x"), (2, b"/allowed/%252e%252e/x")]:
+        assert not _is_within(target, b"/allowed", level), target
+    assert all(_is_within(b"/allowed/a%2Fb;c/..d/x", b"/allowed", level) for level in range(3))
     lines = material.traversal_lines(ground.CACHE)
     return asyncio.run(_attack(lines[::20] if options.quick else lines))
 

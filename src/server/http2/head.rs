@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(judge("http://a/", &vec![("x", "y"); 101]).0, Err(Failure::TooManyFields));
     }
 
-    /// B54
+    /// B54: the crumbs of a cookie are one field again.
     #[test]
     fn crumbs_of_a_cookie_are_joined() {
         let (verdict, request) = judge("http://a/", &[("cookie", "a=b"), ("cookie", "c=d"), ("x", "y")]);
