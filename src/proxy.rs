@@ -43,7 +43,7 @@ use self::plan::Plan;
 use self::prepare::{Context, TrailerRule};
 use self::record::OpenRecord;
 use self::relay::RelayLimits;
-use self::replay::{AttemptBody, BodyLengths, CallerBody};
+use self::replay::{AttemptBody, BodyLengths, CallerBody, Pause};
 use self::stop::Stop;
 use self::tunnel::Tunnel;
 use crate::access_log::AccessLog;
@@ -195,7 +195,11 @@ async fn serve(
     let settings = &named.settings;
     let end = settings.timeouts.total.map(|total| Instant::now() + total);
     let body = {
-        let lengths = BodyLengths { kept: settings.replay_limit, most: settings.limits.body };
+        let lengths = BodyLengths {
+            kept: settings.replay_limit,
+            most: settings.limits.body,
+            pause: if prepared.is_grpc { Pause::Stream(settings.streams.idle) } else { Pause::Usual },
+        };
         let trailer_rule = || TrailerRule { named: Arc::clone(named), plan: Arc::clone(&plan) };
         CallerBody::new((incoming, connection), lengths, &proxy.shared.replay_memory, trailer_rule)
     };

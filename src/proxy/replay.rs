@@ -61,6 +61,17 @@ pub(super) struct BodyLengths {
     pub(super) kept: usize,
     /// Bytes that are read at all; none: without end.
     pub(super) most: Option<usize>,
+    /// How long the caller may pause.
+    pub(super) pause: Pause,
+}
+
+/// How long a caller may pause within a body, where the guard does not keep that time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// As long as any caller.
+    Usual,
+    /// Its messages come when it pleases (gRPC): so long, or for ever.
+    Stream(Option<Duration>),
 }
 
 /// A caller's request body, of which every attempt gets its own [`AttemptBody`].
@@ -113,8 +124,12 @@ struct Stall {
 }
 
 impl Stall {
-    fn of(connection: &Arc<Connection>) -> Option<Box<Self>> {
-        let limit = connection.body_pause?;
+    fn of(connection: &Arc<Connection>, pause: Pause) -> Option<Box<Self>> {
+        let usual = connection.body_pause?;
+        let limit = match pause {
+            Pause::Usual => usual,
+            Pause::Stream(limit) => limit?,
+        };
         Some(Box::new(Self { connection: Arc::clone(connection), limit, watch: Watch::default() }))
     }
 
@@ -150,7 +165,7 @@ impl CallerBody {
         if incoming.is_end_stream() {
             return Self(None);
         }
-        let BodyLengths { kept: limit, most } = lengths;
+        let BodyLengths { kept: limit, most, pause } = lengths;
         let too_long = incoming.size_hint().lower() > limit as u64;
         Self(Some(SharedSource(Arc::new(Mutex::new(Source {
             incoming,
@@ -169,7 +184,7 @@ impl CallerBody {
             trailers_sent: false,
             is_last: false,
             progress: Instant::now(),
-            stall: Stall::of(connection),
+            stall: Stall::of(connection, pause),
             gate: Gate::Open,
         })))))
     }

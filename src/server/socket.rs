@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::peer::Peer;
+
+/// Bytes of an answer that the kernel may hold for one caller beyond what is on its way.
+const UNSENT: u32 = 256 * 1024;
 use crate::tls;
 
 /// An accepted socket that no runtime knows yet.
@@ -78,6 +81,9 @@ impl Accepted {
             Self::Tcp(stream, address) => {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
+                // Otherwise the kernel takes whole answers for callers that do not read, and nobody notices that they
+                // do not. Not every system has this option.
+                let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
                 Ok((Socket::new(Stream::Tcp(TcpStream::from_std(stream)?)), Peer::Tcp(address)))
             }
             Self::Unix(stream) => {

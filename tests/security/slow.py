@@ -34,11 +34,11 @@ flow = "static"
 token = { env = "TOKEN" }
 """
 
-# Options of slowhttptest, connections, and the time after the last one was opened when all must be closed.
+# Target, options of slowhttptest, connections, and the time after the last one was opened when all must be closed.
 KINDS = {
-    "slow heads": (["-H", "-i", "5", "-x", "8"], 10000, 10),
-    "slow bodies": (["-B", "-i", "5", "-s", "65536", "-x", "8"], 5000, 32),
-    "slow readers": (["-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "1"], 5000, 45),
+    "slow heads": ("/svc/x", ["-H", "-i", "5", "-x", "8"], 10000, 10),
+    "slow bodies": ("/svc/x", ["-B", "-i", "5", "-s", "65536", "-x", "8"], 5000, 32),
+    "slow readers": ("/files/large", ["-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "1"], 5000, 45),
 }
 RATE = 1000
 
@@ -52,10 +52,10 @@ def run(options):
     try:
         with ground.Keybearer(CONFIG.replace("{upstream}", str(upstream_port)).replace("{files}", str(files.port))) as keybearer:
             floods._bystand(keybearer.port, time.monotonic() + 1)
-            for name, (arguments, connections, patience) in KINDS.items():
+            for name, (path, arguments, connections, patience) in KINDS.items():
                 connections = connections // 10 if options.quick else connections
-                control = _beside(tool, arguments, connections, sink_port, keybearer, 10)
-                attacked = _beside(tool, arguments, connections, keybearer.port, keybearer, patience)
+                control = _beside([tool, *arguments], connections, f"{sink_port}{path}", keybearer, 10)
+                attacked = _beside([tool, *arguments], connections, f"{keybearer.port}{path}", keybearer, patience)
                 attacked["control p99 ms"] = control["p99 ms"]
                 attacked["ratio of p99"] = round(attacked["p99 ms"] / control["p99 ms"], 2)
                 results[name] = attacked
@@ -70,12 +70,12 @@ def run(options):
     return {"what": "slow callers", "kinds": results, "failed": failed, "still serving": alive, "passed": not failed and alive}
 
 
-def _beside(tool, arguments, connections, target, keybearer, patience):
+def _beside(attack, connections, target, keybearer, patience):
     opening = connections / RATE
     begin = time.monotonic()
     length = int(opening + patience + 5)
     before = keybearer.memory()
-    command = [tool, "-c", str(connections), "-r", str(RATE), "-l", str(length), "-p", "5", "-u", f"http://127.0.0.1:{target}/files/large", *arguments]
+    command = [*attack, "-c", str(connections), "-r", str(RATE), "-l", str(length), "-p", "5", "-u", f"http://127.0.0.1:{target}"]
     with tempfile.TemporaryFile() as output:
         attacker = subprocess.Popen(command, stdout=output, stderr=output)
         seen = {"most": 0, "memory": before}
