@@ -22,7 +22,7 @@ mod via;
 
 pub use alias::{ambiguous_name, is_ambiguous_name};
 pub use challenge::{Challenge, challenge_errors, challenges};
-pub use credentials::{CredentialFields, strip_caller_credentials};
+pub use credentials::{CredentialFields, authenticates_connection, strip_caller_credentials};
 pub use forwarded::{Asked, Forwarded, set_forwarded, strip_forwarded};
 pub use framing::is_framed_once;
 pub use hop_by_hop::{ForbiddenOption, is_ours_alone, strip_hop_by_hop, strip_response_hop_by_hop};

@@ -162,9 +162,9 @@ async fn serve(
     open.admit()?;
     let plan = proxy.shared.plan.load_full();
     let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id, has_secrets: true };
-    // An extended CONNECT is no tunnel; `upgrade` sees to it.
-    let is_tunnel = parts.method == Method::CONNECT && parts.extensions.get::<hyper::ext::Protocol>().is_none();
-    let upgrade = if is_tunnel { parts.extensions.remove() } else { None };
+    // Over HTTP/2 it belongs to the exchange that an extended CONNECT stands for.
+    let opens_tunnel = parts.method == Method::CONNECT && connection.protocol == Protocol::Http1;
+    let upgrade = if opens_tunnel { parts.extensions.remove() } else { None };
     let decided = match decide::arrive(&mut parts, &plan, connection, found) {
         Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(*answer)),
         Ok(Arrived::Known) => decide::decide(parts, &plan, &context, found),

@@ -12,6 +12,7 @@ mod http2;
 mod interim;
 mod listener;
 mod opening;
+mod pace;
 mod signals;
 mod socket;
 mod turned_away;
@@ -38,6 +39,7 @@ pub use self::connection::{Connection, Protocol, Secured};
 pub use self::crowd::{CONNECTIONS_PER_ADDRESS, Crowd};
 pub use self::drain::{Drain, DrainHandle};
 pub use self::listener::{BindError, Bound};
+pub use self::pace::{LeastPace, Pace};
 pub use self::signals::{Hangups, Signals};
 pub use self::watch::Watch;
 pub use self::worker::{Serving, Shape, Worker, Workers};
@@ -226,6 +228,14 @@ impl Default for Http2Limits {
 
 /// hyper keeps room for this many fields; more would be refused by its parser, which neither logs nor explains.
 pub const MOST_FIELDS: usize = 100;
+
+impl Limits {
+    /// How fast a caller has to send a body and to read an answer.
+    #[must_use]
+    pub fn body_pace(&self) -> LeastPace {
+        LeastPace { over: self.body_timeout, rate: self.body_rate }
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {

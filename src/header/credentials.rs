@@ -1,7 +1,7 @@
 //! The caller's own credentials end here; the upstream sees exactly one, ours.
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 
@@ -38,12 +38,38 @@ pub fn strip_caller_credentials(headers: &mut HeaderMap, fields: CredentialField
     headers.remove(fields.injected);
 }
 
+/// Whether a request logs its connection in, and not itself alone: whatever comes over that connection afterwards counts
+/// as the same user's (RFC 4559 6).
+#[must_use]
+pub fn authenticates_connection(headers: &HeaderMap) -> bool {
+    let scheme = |value: &HeaderValue| {
+        let scheme =
+            value.as_bytes().trim_ascii().split(|byte| *byte == b' ' || *byte == b'\t').next().unwrap_or_default();
+        [&b"ntlm"[..], b"negotiate", b"kerberos"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    };
+    headers.get_all(AUTHORIZATION).iter().any(scheme)
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
 
     use super::super::tests::{lines, map};
-    use super::{CredentialFields, strip_caller_credentials};
+    use super::{CredentialFields, authenticates_connection, strip_caller_credentials};
+
+    #[test]
+    fn some_schemes_log_a_connection_in() {
+        for (line, expected) in [
+            ("authorization: NTLM TlRMTVNTUAAD", true),
+            ("authorization: negotiate YIIJ", true),
+            ("authorization: Negotiate", true),
+            ("authorization: Bearer NTLM", false),
+            ("authorization: Basic TlRMTQ==", false),
+            ("x-authorization: NTLM x", false),
+        ] {
+            assert_eq!(authenticates_connection(&map(&[line])), expected, "{line}");
+        }
+    }
 
     /// C28: no credential of the caller is left.
     #[test]

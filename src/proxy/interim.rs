@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use http::{Request, StatusCode, Version};
+use http::{HeaderValue, Request, StatusCode, Version};
 
 use super::attempt::Attempts;
 use crate::header;
@@ -19,17 +19,23 @@ pub(super) fn are_for(connection: &Connection, version: Version) -> bool {
 pub(super) struct Following<'a> {
     interims: Option<Interims>,
     attempts: &'a Attempts<'a>,
+    /// The credential of the request, which none of them may repeat.
+    attached: Option<&'a HeaderValue>,
 }
 
 impl<'a> Following<'a> {
     /// Follows `request`'s, where someone is interested in them.
-    pub(super) fn new<B>(request: &mut Request<B>, attempts: &'a Attempts<'a>) -> Self {
+    pub(super) fn new<B>(
+        request: &mut Request<B>,
+        attempts: &'a Attempts<'a>,
+        attached: Option<&'a HeaderValue>,
+    ) -> Self {
         let is_for_us = attempts.prepared.expects && attempts.body.is_held_back();
         let interims = (is_for_us || attempts.prepared.passes_interims).then(Interims::new);
         if let Some(interims) = &interims {
             interims.follow(request);
         }
-        Self { interims, attempts }
+        Self { interims, attempts, attached }
     }
 
     /// Deals with all that have come; asks to be woken for more.
@@ -40,6 +46,9 @@ impl<'a> Following<'a> {
                 self.attempts.body.release();
             } else if self.attempts.prepared.passes_interims {
                 header::strip_response_hop_by_hop(&mut headers);
+                if let Some(attached) = self.attached {
+                    header::scrub(&mut headers, attached);
+                }
                 header::append_via(&mut headers, Version::HTTP_11, self.attempts.pseudonym);
                 self.attempts.connection.interim(status, &headers);
             }

@@ -21,7 +21,7 @@ use super::prepare::TrailerRule;
 use crate::access_log::NotReplayed;
 use crate::limit::Limit;
 use crate::metrics::Gauge;
-use crate::server::{Connection, Watch};
+use crate::server::{Connection, LeastPace, Pace, Watch};
 
 /// Process-wide memory for copies of request bodies.
 #[derive(Debug)]
@@ -115,29 +115,41 @@ pub(super) enum Gate {
     Shut(Option<Waker>),
 }
 
-/// How long the caller may pause, where the guard does not keep that time.
+/// How slow the caller may be, where the guard does not see to it.
 #[derive(Debug)]
 struct Stall {
     connection: Arc<Connection>,
-    limit: Duration,
+    least: LeastPace,
     watch: Watch<()>,
+    pace: Pace,
 }
 
 impl Stall {
     fn of(connection: &Arc<Connection>, pause: Pause) -> Option<Box<Self>> {
-        let usual = connection.body_pause?;
-        let limit = match pause {
+        let usual = connection.body_pace?;
+        let least = match pause {
             Pause::Usual => usual,
-            Pause::Stream(limit) => limit?,
+            Pause::Stream(limit) => LeastPace { over: limit?, rate: 0 },
         };
-        Some(Box::new(Self { connection: Arc::clone(connection), limit, watch: Watch::default() }))
+        let connection = Arc::clone(connection);
+        Some(Box::new(Self { connection, least, watch: Watch::default(), pace: Pace::default() }))
     }
 
     /// Ready once the caller has sent nothing for too long although it was asked.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.watch.poll_expired(cx, (), self.limit));
+        ready!(self.watch.poll_expired(cx, (), self.least.over));
         self.connection.body_stalled();
         Poll::Ready(())
+    }
+
+    /// Called when bytes have come: whether they come too slowly.
+    fn crawls(&mut self, bytes: usize) -> bool {
+        let waited = self.watch.waited();
+        let crawls = self.pace.is_too_slow(bytes, waited, self.least);
+        if crawls {
+            self.connection.body_stalled();
+        }
+        crawls
     }
 }
 
@@ -362,9 +374,10 @@ impl Source {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CallerBodyFailed>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         let Some(stall) = &mut self.stall else { return polled.map(readable) };
-        if polled.is_ready() {
-            stall.watch.rest();
-            return polled.map(readable);
+        if let Poll::Ready(polled) = polled {
+            let data = polled.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            let crawls = data.is_some_and(|data| stall.crawls(data.len()));
+            return Poll::Ready(if crawls { Some(Err(CallerBodyFailed)) } else { readable(polled) });
         }
         stall.poll(cx).map(|()| Some(Err(CallerBodyFailed)))
     }

@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -11,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::ListenerSettings;
 use super::interim::Interims;
+use super::pace::LeastPace;
 use crate::answer::Failure;
 use crate::peer::{Certificate, Peer};
 
@@ -68,9 +68,9 @@ pub struct Connection {
     pub secured: Option<Secured>,
     /// The version of HTTP that is spoken.
     pub protocol: Protocol,
-    /// Longest pause of the caller within a request body, where the service is to keep it: in HTTP/2, where only who
-    /// reads a body knows whether it waits for the caller. None where the guard keeps it.
-    pub body_pause: Option<Duration>,
+    /// How fast the caller has to send a request body, where the service is to see to it: in HTTP/2, where only who
+    /// reads a body knows whether it waits for the caller. None where the guard sees to it.
+    pub body_pace: Option<LeastPace>,
     /// Heads that the guard let hyper see.
     heads: AtomicU64,
     /// Requests that reached the service; hyper serves them in order, one at a time.
@@ -95,7 +95,7 @@ impl Connection {
             listener,
             secured: None,
             protocol: Protocol::Http1,
-            body_pause: None,
+            body_pace: None,
             heads: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             refused: OnceLock::new(),
@@ -135,7 +135,7 @@ impl Connection {
         Self {
             secured: self.secured.clone(),
             protocol: self.protocol,
-            body_pause: self.body_pause,
+            body_pace: self.body_pace,
             ..Self::new(self.peer, Arc::clone(&self.listener))
         }
     }
@@ -146,7 +146,7 @@ impl Connection {
         if self.listener.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Notes that the caller stopped sending the body at hand, longer than `body_pause`.
+    /// Notes that the caller sends the body at hand slower than `body_pace`.
     pub fn body_stalled(&self) {
         self.body_failed(Failure::RequestTimeout);
     }

@@ -12,7 +12,6 @@
 mod framing;
 mod head;
 mod linger;
-mod pace;
 mod reading;
 mod writing;
 
@@ -23,9 +22,9 @@ use bytes::BytesMut;
 use self::framing::Framing;
 pub(super) use self::head::{check_host, check_target};
 use self::linger::Linger;
-use self::pace::Pace;
 use self::reading::ReadWait;
 use super::connection::Connection;
+use super::pace::Pace;
 use super::worker::Counted;
 use super::{Limits, Watch};
 

@@ -90,7 +90,7 @@ where
 {
     let Surroundings { limits, mut drain, floods, tasks } = around;
     let state = Arc::new(State::default());
-    connection.body_pause = Some(limits.body_timeout);
+    connection.body_pace = Some(limits.body_pace());
     let calls = {
         let (state, looking) = (Arc::clone(&state), drain.clone());
         hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {

@@ -24,7 +24,7 @@ pub struct Lease<B> {
     carrier: Carrier<B>,
     pool: Arc<Pool<B>>,
     reused: bool,
-    /// It became something else than HTTP.
+    /// It became something else than HTTP, or somebody's own.
     is_spent: bool,
 }
 
@@ -117,7 +117,7 @@ where
             Carrier::Http1(link) => link.sender.try_send_request(request).await.map_err(fate)?,
             Carrier::Http2(stream) => return Box::pin(stream.send(request)).await,
         };
-        self.is_spent = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        self.is_spent |= answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         // Only a proxy answers so (RFC 9110 15.5.8): it must not be taken for the upstream's word.
         if form.is_for_proxy() {
             let is_refused = answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
@@ -128,6 +128,11 @@ where
             }
         }
         Ok(answer)
+    }
+
+    /// Keeps the connection from everyone else: it closes after this exchange. On a shared one nothing changes.
+    pub fn spend(&mut self) {
+        self.is_spent = true;
     }
 
     /// Returns the connection. Call this only when request and answer have both ended.

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::support::http::{Connection, request};
 use crate::support::proxy::head;
 use crate::support::recorder::{Recorder, Reply};
-use crate::support::scripted::answer;
+use crate::support::scripted::{Scripted, answer};
 use crate::support::stage::{Stage, named};
 use crate::support::{PATIENCE, unavailable, within};
 
@@ -352,4 +352,30 @@ async fn one_connection_serves_both_kinds() {
     let seen = stage.upstream.requests();
     assert_eq!(seen[0].fields("authorization").len(), 1);
     assert_eq!(seen[1].fields("authorization").len(), 0);
+}
+
+/// C30: a connection that one caller has logged in at a host of its choice serves no other caller.
+#[tokio::test]
+async fn a_connection_that_a_caller_logged_in_is_not_shared() {
+    let far = Scripted::start().await;
+    let forward = format!("{{ passthrough = [\"{}\"] }}\ndangerous = {{ private = true }}", far.address);
+    let stage = stage(&forward, "").await;
+    let target = format!("http://{}/x", far.address);
+    for fields in ["Authorization: NTLM TlRMTVNTUAAD\r\n", "", "Authorization: negotiate YIIJ\r\n", ""] {
+        let mut caller = stage.caller().await;
+        caller
+            .send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}Connection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut peer = far.accept().await;
+        assert_eq!(peer.request().await.head.contains("uthorization: "), !fields.is_empty());
+        peer.send(&answer(200, &[("connection", "keep-alive")], b"ok")).await;
+        assert_eq!(caller.head().await.unwrap().status, 200);
+        if fields.is_empty() {
+            // It would be shared; the next round shall find none.
+            drop(peer);
+        } else {
+            assert!(peer.is_closed().await);
+        }
+    }
 }

@@ -68,3 +68,20 @@ async fn a_replay_has_interim_answers_of_its_own() {
     assert!(caller.any_head().await.unwrap().starts_with("HTTP/1.1 103 "));
     assert_eq!(caller.answer(true).await.unwrap().status, 200);
 }
+
+/// C28: what was attached goes to the upstream alone, and does not come back on the way.
+#[tokio::test]
+async fn an_interim_answer_does_not_repeat_the_credential() {
+    let servers = Servers::start().await;
+    let upstream = Scripted::start().await;
+    let proxy = servers.proxy_to(upstream.address, "").await;
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    caller.send(&request("GET", "/orders/x", &[], b"")).await.unwrap();
+    let mut peer = upstream.accept().await;
+    let attached = peer.request().await.authorization().to_owned();
+    peer.send(format!("HTTP/1.1 103 Early Hints\r\nX-Seen: {attached}\r\n\r\n").as_bytes()).await;
+    let head = caller.any_head().await.unwrap();
+    assert_eq!(fields(&head, "x-seen"), ["Bearer ***"], "{head}");
+    peer.send(&answer(200, &[], b"ok")).await;
+    assert_eq!(caller.answer(true).await.unwrap().status, 200);
+}

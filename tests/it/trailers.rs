@@ -1,7 +1,9 @@
 //! Trailers (RFC 9110 6.5): announced and filtered anew on every hop, never copied or lost blindly.
 
-use crate::support::http::fields;
+use crate::support::http::{Connection, fields};
 use crate::support::recorder::Reply;
+use crate::support::scripted::Scripted;
+use crate::support::servers::Servers;
 use crate::support::stage::Stage;
 
 /// An answer whose trailers are all announced, and half of them not fit to travel on.
@@ -76,4 +78,21 @@ async fn a_request_announces_what_travels_on() {
     let (_, seen) = stage.pass(chunked("Authorization, Host")).await;
     assert!(seen.fields("trailer").is_empty(), "{}", seen.head);
     assert_eq!(seen.body, b"5\r\nhello\r\n0\r\n\r\n");
+}
+
+/// C28, B34: what was attached does not come back in a trailer, whoever reads it.
+#[tokio::test]
+async fn a_trailer_does_not_repeat_the_credential() {
+    let servers = Servers::start().await;
+    let upstream = Scripted::start().await;
+    let proxy = servers.proxy_to(upstream.address, "").await;
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    caller.send(get("TE: trailers\r\nConnection: TE, close\r\n").as_bytes()).await.unwrap();
+    let mut peer = upstream.accept().await;
+    let attached = peer.request().await.authorization().to_owned();
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n";
+    peer.send(format!("{head}2\r\nok\r\n0\r\nX-Late: {attached}\r\n\r\n").as_bytes()).await;
+    caller.any_head().await.unwrap();
+    let body = String::from_utf8(caller.rest().await.unwrap()).unwrap();
+    assert_eq!(body, "2\r\nok\r\n0\r\nx-late: Bearer ***\r\n\r\n");
 }

@@ -8,11 +8,11 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::head::{self, HeadLimits, Upgrade};
-use super::pace::Pace;
 use super::{Body, Guard, Phase};
 use crate::answer::Failure;
 use crate::server::Limits;
 use crate::server::connection::{BodyRead, Switch};
+use crate::server::pace::Pace;
 
 /// What hyper sees in place of a refused head. Only its position among the heads of its connection marks it: a caller
 /// that sends the same bytes gets no special treatment.
@@ -123,7 +123,7 @@ impl<IO> Guard<IO> {
     fn keep_pace(&mut self, bytes: usize) -> io::Result<()> {
         if let Phase::Body(_) = self.phase {
             let waited = self.read_watch.waited();
-            if self.read_pace.is_too_slow(bytes, waited, &self.limits) {
+            if self.read_pace.is_too_slow(bytes, waited, self.limits.body_pace()) {
                 let late = io::Error::new(io::ErrorKind::TimedOut, "the caller sends its body too slowly");
                 return Err(self.fail(Failure::RequestTimeout, late));
             }

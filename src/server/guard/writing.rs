@@ -16,7 +16,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
         if let Poll::Ready(result) = &written {
             let waited = self.write_watch.waited();
             let bytes = *result.as_ref().unwrap_or(&0);
-            if !waited.is_zero() && self.write_pace.is_too_slow(bytes, waited, &self.limits) {
+            if !waited.is_zero() && self.write_pace.is_too_slow(bytes, waited, self.limits.body_pace()) {
                 let late = io::Error::new(io::ErrorKind::TimedOut, "the caller reads its answer too slowly");
                 return Poll::Ready(Err(late));
             }
