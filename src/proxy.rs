@@ -207,6 +207,9 @@ async fn serve(
     let destination = Destination::of(named, &proxy.pools, prepared.protocol);
     let principal = decide::principal(named, &found.callers);
     let cell = prepared.cell.take();
+    if cell.is_some() {
+        prepared.make_room(named.injected());
+    }
     proxy.retries.earn();
     let retries = &proxy.retries;
     let limits = RelayLimits {
@@ -263,15 +266,36 @@ impl Shared {
             Some(id) => id.to_owned(),
             None => {
                 let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-                format!("{}-{number:x}", self.pseudonym.as_str().trim_start_matches("keybearer-"))
+                let name = self.pseudonym.as_str();
+                numbered(name.strip_prefix("keybearer-").unwrap_or(name), number)
             }
         }
     }
 }
 
+/// `{name}-{number:x}`, for a fifth of what `format!` takes: nearly every exchange makes one.
+fn numbered(name: &str, number: u64) -> String {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    let mut text = String::with_capacity(name.len() + 1 + digits as usize);
+    text.push_str(name);
+    text.push('-');
+    for place in (0..digits).rev() {
+        let digit = (number >> (4 * place)) as u8 & 0xf;
+        text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
-    use super::exchange;
+    use super::{exchange, numbered};
+
+    #[test]
+    fn request_ids_count_in_hexadecimal_digits() {
+        for number in [0, 9, 10, 15, 16, 0xff, 0x100, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(numbered("name", number), format!("name-{number:x}"));
+        }
+    }
 
     /// Every request in flight costs one of these; what grows it should be seen.
     #[test]

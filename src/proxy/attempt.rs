@@ -398,8 +398,8 @@ impl Attempts<'_> {
         let mut sending = std::pin::pin!(lease.send(request));
         let mut answering = std::future::poll_fn(|cx| {
             let sent = sending.as_mut().poll(cx);
-            // Those that came with the answer come before it.
-            following.poll(cx);
+            // Those that came with the answer come before it, and behind it comes none.
+            following.pass_on(sent.is_pending().then_some(cx.waker()));
             sent
         });
         loop {

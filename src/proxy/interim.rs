@@ -1,6 +1,6 @@
 //! Interim answers (RFC 9110 15.2) of the attempt at hand: `100 Continue` is for us, the others are for the caller.
 
-use std::task::{Context, Poll};
+use std::task::Waker;
 
 use http::{HeaderValue, Request, StatusCode, Version};
 
@@ -38,10 +38,10 @@ impl<'a> Following<'a> {
         Self { interims, attempts, attached }
     }
 
-    /// Deals with all that have come; asks to be woken for more.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) {
+    /// Deals with all that have come; `waker` is told when there are more.
+    pub(super) fn pass_on(&self, waker: Option<&Waker>) {
         let Some(interims) = &self.interims else { return };
-        while let Poll::Ready((status, mut headers)) = interims.poll_next(cx) {
+        while let Some((status, mut headers)) = interims.next(waker) {
             if status == StatusCode::CONTINUE {
                 self.attempts.body.release();
             } else if self.attempts.prepared.passes_interims {

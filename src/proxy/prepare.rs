@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) method: Method,
     pub(super) target: Uri,
     pub(super) headers: HeaderMap,
+    /// The field that the credential goes into, once there is room for it.
+    room: Option<HeaderName>,
     /// Where the tokens for this exchange are; none: there is no token to attach.
     pub(super) cell: Option<Arc<Cell>>,
     /// The version of HTTP that is spoken with the upstream.
@@ -142,6 +144,7 @@ pub(super) fn prepare(
         method: parts.method,
         target: origin_form(outgoing),
         headers: parts.headers,
+        room: None,
         cell: computed.cell,
         protocol,
         expects,
@@ -220,6 +223,13 @@ fn strip_trailers(trailers: &mut HeaderMap, named: &NamedCredential, plan: &Plan
 }
 
 impl Prepared {
+    /// Makes room for the credential. Copies of the head have room for what is in it and no more, so each would have to
+    /// move all of its fields to take one in.
+    pub(super) fn make_room(&mut self, header: &HeaderName) {
+        self.headers.insert(header, HeaderValue::from_static(""));
+        self.room = Some(header.clone());
+    }
+
     /// The head with its credential, and `body`.
     pub(super) fn request(
         &self,
@@ -240,11 +250,15 @@ impl Prepared {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         self.say(hop, request.headers_mut());
-        if let Some(Credential { header, value, proof }) = credential {
-            request.headers_mut().insert(header, value);
-            if let Some(proof) = proof {
-                request.headers_mut().insert(DPOP, proof);
+        match (credential, &self.room) {
+            (Some(Credential { header, value, proof }), _) => {
+                request.headers_mut().insert(header, value);
+                if let Some(proof) = proof {
+                    request.headers_mut().insert(DPOP, proof);
+                }
             }
+            (None, Some(room)) => drop(request.headers_mut().remove(room)),
+            (None, None) => {}
         }
         request
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use http::{HeaderMap, Request, StatusCode};
 use parking_lot::Mutex;
@@ -41,15 +41,13 @@ impl Interims {
         });
     }
 
-    /// The next one. Pending says nothing about whether another will come.
-    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(StatusCode, HeaderMap)> {
+    /// The next one that has come; where there is none, `waker` is to be told of it.
+    pub fn next(&self, waker: Option<&Waker>) -> Option<(StatusCode, HeaderMap)> {
         let mut queue = self.0.lock();
-        match queue.unread.pop_front() {
-            Some(interim) => Poll::Ready(interim),
-            None => {
-                queue.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        let next = queue.unread.pop_front();
+        if let (None, Some(waker)) = (&next, waker) {
+            queue.waker = Some(waker.clone());
         }
+        next
     }
 }

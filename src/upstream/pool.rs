@@ -1,6 +1,7 @@
 //! A worker's connections to one upstream: which one an exchange gets, and when another is opened.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -63,8 +64,26 @@ pub struct Pools<B> {
 
 #[derive(Debug)]
 struct Maps<B> {
-    http1: HashMap<Key, Arc<Pool<B>>>,
-    http2: HashMap<Key, Arc<Pool<B>>>,
+    http1: Map<B>,
+    http2: Map<B>,
+}
+
+type Map<B> = HashMap<Key, Arc<Pool<B>>, BuildHasherDefault<Prehashed>>;
+
+/// A [`Key`] is a digest, so its beginning is as good a hash as any made of it.
+#[derive(Debug, Default)]
+struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(beginning) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*beginning);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl<B> Maps<B> {
@@ -114,7 +133,7 @@ where
     /// No pools yet.
     #[must_use]
     pub fn new(limits: PoolLimits, metrics: Metrics) -> Self {
-        let none = || Mutex::new(Maps { http1: HashMap::new(), http2: HashMap::new() });
+        let none = || Mutex::new(Maps { http1: Map::default(), http2: Map::default() });
         Self { pools: none(), foreign: none(), limits, metrics }
     }
 

@@ -217,9 +217,11 @@ fn is_token_byte(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
-/// RFC 9110 5.5: visible bytes, space, tab and obs-text; every other control byte is refused.
-fn is_value_byte(byte: u8) -> bool {
-    VALUE.get(usize::from(byte)).copied().unwrap_or(false)
+/// RFC 9110 5.5: visible bytes, space, tab and obs-text; every other control byte is refused. Without an early end, so
+/// that many bytes are judged at once.
+fn is_value(bytes: &[u8]) -> bool {
+    let is_control = |byte: u8| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
+    bytes.iter().fold(0, |found, byte| found | u8::from(is_control(*byte))) == 0
 }
 
 fn is_plain_target_byte(byte: u8) -> bool {
@@ -228,17 +230,6 @@ fn is_plain_target_byte(byte: u8) -> bool {
 
 const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
 const TARGET: [bool; 256] = table(b"-._~/%?=&+,:;@!$'()*");
-#[expect(clippy::indexing_slicing, reason = "evaluated when compiling, where an index out of range is an error")]
-const VALUE: [bool; 256] = {
-    let mut table = [true; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = byte == 0x09;
-        byte += 1;
-    }
-    table[0x7f] = false;
-    table
-};
 
 /// Letters, digits and `also`.
 #[expect(clippy::indexing_slicing, reason = "evaluated when compiling, where an index out of range is an error")]

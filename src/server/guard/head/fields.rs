@@ -2,7 +2,7 @@
 //! (RFC 9110 7.8). Every other field is only checked for its syntax (RFC 9110 5).
 
 use super::super::framing::Framing;
-use super::{Head, RequestLine, Upgrade, Version, check_host, is_token_byte, is_value_byte};
+use super::{Head, RequestLine, Upgrade, Version, check_host, is_token_byte, is_value};
 use crate::answer::Failure;
 use crate::header;
 
@@ -41,7 +41,7 @@ impl Fields {
             }
             odd |= matches!(byte, b'_' | b'.');
         }
-        if name.is_empty() || !value.iter().copied().all(is_value_byte) {
+        if name.is_empty() || !is_value(value) {
             return Err(Failure::BadRequest);
         }
         self.count += 1;
