@@ -3,6 +3,7 @@
 #   fuzz/run.sh SECONDS [TARGET…]
 # Needs a nightly toolchain and cargo-fuzz (`cargo install cargo-fuzz`). The seeds in fuzz/seeds come first; what is
 # found grows in fuzz/corpus, which is not kept in the repository. The exit status is not 0 when something crashed.
+# KEYBEARER_FUZZ_BUILT=1 takes the programs that are there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -11,7 +12,7 @@ shift || true
 targets=("$@")
 ((${#targets[@]} > 0)) || mapfile -t targets < <(cargo +nightly fuzz list)
 
-cargo +nightly fuzz build --release >&2
+[[ -n ${KEYBEARER_FUZZ_BUILT:-} ]] || cargo +nightly fuzz build --release >&2
 triple=$(rustc -vV | sed -n 's/^host: //p')
 failed=()
 for target in "${targets[@]}"; do
@@ -20,7 +21,7 @@ for target in "${targets[@]}"; do
     log=$(mktemp)
     while ((used < seconds)); do
         slice=$((seconds - used < 300 ? seconds - used : 300))
-        options=(-timeout=10 -rss_limit_mb=2048 -print_final_stats=1 "-max_total_time=$slice" "-artifact_prefix=artifacts/$target/")
+        options=(-timeout=60 -rss_limit_mb=2048 -print_final_stats=1 -print_funcs=0 "-max_total_time=$slice" "-artifact_prefix=artifacts/$target/")
         [[ -f "dictionaries/$target.dict" ]] && options+=("-dict=dictionaries/$target.dict")
         TIMEFORMAT='%U %S'
         status=0

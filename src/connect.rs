@@ -10,6 +10,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -113,12 +114,34 @@ pub async fn dial_through(
 ) -> Result<Stream, ConnectError> {
     let opening = async {
         let name = server_name(destination)?;
-        judge_literal(destination)?;
-        let target = authority(destination.host(), destination.port).parse().map_err(|_| no_host())?;
-        let tcp = open_proxy(proxy, destination, within).await?;
-        secure(tunnel::open(tcp, proxy, target).await?, name, destination).await
+        let (tcp, early) = tunnelled(proxy, destination, within).await?;
+        // The client speaks first: what has arrived already is not from the target.
+        if !early.is_empty() {
+            return Err(ConnectError::ProxySpoke);
+        }
+        secure(tcp, name, destination).await
     };
     tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+/// A plain connection to `destination` for bytes that nobody here reads, through a tunnel of `proxy` where the way leads
+/// through it; and what has come already, for there the other side may speak first.
+///
+/// # Errors
+/// [`ConnectError`]
+pub async fn open_unread(
+    destination: &Destination<'_>,
+    proxy: Option<&HttpProxy>,
+    within: Duration,
+) -> Result<(Stream, Bytes), ConnectError> {
+    match Route::to(destination, proxy) {
+        Route::Direct => dial(destination, within).await.map(|stream| (stream, Bytes::new())),
+        Route::Tunnel(proxy) | Route::InTheOpen(proxy) => {
+            let opening = tunnelled(proxy, destination, within);
+            let opened = tokio::time::timeout(within, opening).await.unwrap_or(Err(ConnectError::Timeout));
+            opened.map(|(tcp, early)| (Stream::Tcp(tcp), early))
+        }
+    }
 }
 
 /// A plain connection to `proxy` itself, for requests to `destination` in absolute-form.
@@ -145,6 +168,17 @@ pub async fn resolve(host: &str, within: Duration) -> Result<Vec<IpAddr>, Connec
     let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
     addresses.dedup();
     if addresses.is_empty() { Err(ConnectError::Dns(io::Error::from(io::ErrorKind::NotFound))) } else { Ok(addresses) }
+}
+
+/// A tunnel of `proxy`, and what has come through it already.
+async fn tunnelled(
+    proxy: &HttpProxy,
+    destination: &Destination<'_>,
+    within: Duration,
+) -> Result<(TcpStream, Bytes), ConnectError> {
+    judge_literal(destination)?;
+    let target = authority(destination.host(), destination.port).parse().map_err(|_| no_host())?;
+    tunnel::open(open_proxy(proxy, destination, within).await?, proxy, target).await
 }
 
 /// A connection to the proxy. The configuration names it, so it may be in a private network wherever it leads to.

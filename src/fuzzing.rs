@@ -15,7 +15,9 @@ use crate::header::{self, CredentialFields};
 use crate::import;
 use crate::target;
 
+mod answer;
 mod decoding;
+mod mapping;
 
 /// The path of a request target: what is accepted stays below its prefix however a server reads it.
 pub fn target(bytes: &[u8]) {
@@ -117,6 +119,10 @@ fn fields_of(bytes: &[u8]) -> HeaderMap {
     headers
 }
 
+pub use self::answer::answer_head;
+pub use self::mapping::mapping;
+pub use crate::caller::jwt::fuzzing::jwt;
+pub use crate::server::fuzzing::{frame_stream as frames, guard};
 pub use crate::token::fuzzing::token_answer;
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod expect;
 pub mod explain;
 mod fields;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grpc;
 mod interim;
 mod limits;

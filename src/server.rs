@@ -6,6 +6,8 @@
 mod connection;
 mod crowd;
 mod drain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod guard;
 mod http1;
 mod http2;
@@ -30,7 +32,7 @@ use hyper::body::Incoming;
 
 use crate::answer::Failure;
 use crate::body::AnswerBody;
-use crate::connect::Addresses;
+use crate::connect::{Addresses, HttpProxies};
 use crate::name::Name;
 use crate::target::HostRule;
 use crate::tls::{self, Terminator};
@@ -125,6 +127,8 @@ pub struct ForwardProxy {
     pub tls: Arc<tls::Profile>,
     /// To which addresses both may lead.
     pub addresses: Addresses,
+    /// The proxies on the way out to both.
+    pub http_proxies: HttpProxies,
 }
 
 impl ListenerSettings {

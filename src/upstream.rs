@@ -7,6 +7,8 @@
 
 mod connection;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod idle;
 mod interim;
 mod multiplex;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
 use http::uri::Authority;
 
 use crate::connect::{self, Addresses, ConnectError, Destination, HttpProxy, Route, Stream};
@@ -102,12 +105,12 @@ impl Endpoint {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// A plain connection there, for bytes that are not ours to read.
+    /// A plain connection there, for bytes that are not ours to read; and those that have come already.
     ///
     /// # Errors
     /// [`ConnectError`]
-    pub async fn tunnel(&self, within: Duration) -> Result<Stream, ConnectError> {
-        connect::dial(&self.destination(Protocol::Http1), within).await
+    pub async fn tunnel(&self, within: Duration) -> Result<(Stream, Bytes), ConnectError> {
+        connect::open_unread(&self.destination(Protocol::Http1), self.http_proxy.as_deref(), within).await
     }
 
     /// What an exchange is sent over that can, or cannot, do without HTTP/2.

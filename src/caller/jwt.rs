@@ -26,6 +26,8 @@ use crate::name::Name;
 use crate::sign::Algorithm;
 
 mod cache;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod jose;
 mod keys;
 

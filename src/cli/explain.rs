@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use clap::Args;
+use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
@@ -16,6 +17,7 @@ use crate::peer::Peer;
 use crate::proxy::explain::{self, Explanation, Outgoing, Refused};
 use crate::server::{Address, Connection, ListenerSettings};
 use crate::token::Minters;
+use crate::upstream::Protocol;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -150,10 +152,26 @@ fn head(outgoing: &Outgoing, lines: &mut Vec<String>) {
     let way = outgoing.http_proxy.as_ref().map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     lines.push(format!("to {}{way}", outgoing.origin));
     lines.push(String::new());
-    lines.push(format!("  {} {} HTTP/1.1", outgoing.method, outgoing.target));
-    for (name, value) in &outgoing.headers {
-        lines.push(format!("  {name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    lines.push(format!("  {} {} HTTP/{}", outgoing.method, outgoing.target, version(outgoing)));
+    for (name, value) in fields(outgoing) {
+        lines.push(format!("  {name}: {value}"));
     }
+}
+
+fn version(outgoing: &Outgoing) -> &'static str {
+    match outgoing.protocol {
+        Protocol::Http1 => "1.1",
+        Protocol::Http2 => "2",
+    }
+}
+
+/// Names and values as they are sent: over HTTP/2 the host has another name (RFC 9113 8.3.1).
+fn fields(outgoing: &Outgoing) -> impl Iterator<Item = (&str, String)> {
+    outgoing.headers.iter().map(|(name, value)| {
+        let is_authority = *name == HOST && outgoing.protocol == Protocol::Http2;
+        let name = if is_authority { ":authority" } else { name.as_str() };
+        (name, String::from_utf8_lossy(value.as_bytes()).into_owned())
+    })
 }
 
 fn json(explanation: &Explanation) -> serde_json::Value {
@@ -162,14 +180,11 @@ fn json(explanation: &Explanation) -> serde_json::Value {
     let unverified: Vec<String> = explanation.unverified.iter().map(ToString::to_string).collect();
     let (request, refused) = match &explanation.outcome {
         Ok(outgoing) => {
-            let headers: Vec<[String; 2]> = outgoing
-                .headers
-                .iter()
-                .map(|(name, value)| [name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()])
-                .collect();
+            let headers: Vec<[String; 2]> = fields(outgoing).map(|(name, value)| [name.to_owned(), value]).collect();
             let request = serde_json::json!({
                 "origin": outgoing.origin,
                 "http_proxy": outgoing.http_proxy,
+                "http_version": version(outgoing),
                 "method": outgoing.method.as_str(),
                 "target": outgoing.target,
                 "headers": headers,

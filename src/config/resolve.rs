@@ -84,6 +84,7 @@ fn advise(document: &Document, findings: &Findings<'_>, named: &NamedCredentials
         );
     }
     listener::advise(document, findings);
+    caller::advise(document, findings);
     externals.advise(findings, named);
     named.advise(findings, externals);
 }

@@ -17,8 +17,13 @@ use super::{ConnectError, HttpProxy};
 /// Longest head of the proxy's answer.
 const LONGEST_HEAD: usize = 16 * 1024;
 
-/// Asks `proxy`, at the other end of `tcp`, for a tunnel to `target`; the connection that then leads there.
-pub(super) async fn open(tcp: TcpStream, proxy: &HttpProxy, target: Authority) -> Result<TcpStream, ConnectError> {
+/// Asks `proxy`, at the other end of `tcp`, for a tunnel to `target`; the connection that then leads there, and what has
+/// come through it already.
+pub(super) async fn open(
+    tcp: TcpStream,
+    proxy: &HttpProxy,
+    target: Authority,
+) -> Result<(TcpStream, Bytes), ConnectError> {
     let request = request(proxy, target)?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(LONGEST_HEAD)
@@ -38,8 +43,7 @@ pub(super) async fn open(tcp: TcpStream, proxy: &HttpProxy, target: Authority) -
         Either::Right((_, tunnel)) => tunnel.await?,
     };
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| ConnectError::ProxySpoke)?;
-    // The client speaks first: what has arrived already is not from the target.
-    if parts.read_buf.is_empty() { Ok(parts.io.into_inner()) } else { Err(ConnectError::ProxySpoke) }
+    Ok((parts.io.into_inner(), parts.read_buf))
 }
 
 fn request(proxy: &HttpProxy, target: Authority) -> Result<Request<Empty<Bytes>>, ConnectError> {

@@ -9,13 +9,18 @@ use super::*;
 /// A property by the name of its fuzz target.
 type Property = (&'static str, fn(&[u8]));
 
-const PROPERTIES: [Property; 6] = [
+const PROPERTIES: [Property; 11] = [
     ("target", target),
     ("fields", fields),
     ("challenge", challenge),
     ("configuration", configuration),
     ("salesforce", salesforce),
     ("token_answer", token_answer),
+    ("guard", guard),
+    ("frames", frames),
+    ("mapping", mapping),
+    ("jwt", jwt),
+    ("answer_head", answer_head),
 ];
 
 #[test]
@@ -34,7 +39,35 @@ fn every_target_has_seeds_and_they_hold() {
     assert_eq!(targets, PROPERTIES.len(), "every target is a property here");
 }
 
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name);
+    std::fs::read_dir(folder).unwrap().map(|seed| std::fs::read(seed.unwrap().path()).unwrap()).collect()
+}
+
 proptest! {
+    #[test]
+    fn seeds_that_were_changed_a_little_hold(
+        which in any::<prop::sample::Index>(),
+        (one, other) in any::<(prop::sample::Index, prop::sample::Index)>(),
+        (end, begin) in any::<(prop::sample::Index, prop::sample::Index)>(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..3, any::<u8>()), 0..4),
+    ) {
+        let (name, property) = PROPERTIES[which.index(PROPERTIES.len())];
+        let seeds = seeds(name);
+        let (one, other) = (one.get(&seeds), other.get(&seeds));
+        let mut bytes = [&one[..end.index(2 * one.len()).min(one.len())], &other[begin.index(other.len())..]].concat();
+        for (at, change, byte) in changes {
+            let at = at.index(bytes.len());
+            match change {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ if bytes.len() > 1 => drop(bytes.remove(at)),
+                _ => {}
+            }
+        }
+        property(&bytes);
+    }
+
     #[test]
     fn targets_of_suspicious_pieces_stay_within(pieces in proptest::collection::vec(
         prop_oneof!["/", "\\.", "%2e", "%2F", "%5c", "%25", "2e", ";", "a", "%c0%ae", "\\\\", "%00", "\\?"], 1..16,

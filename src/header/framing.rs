@@ -2,17 +2,18 @@
 //!
 //! hyper resolves what can be read in two ways: it decodes `chunked` and leaves a `Content-Length` beside it, which
 //! would be passed on as the length of something else, and it takes a body in an unknown coding as it is, which would
-//! reach the caller without a word of that coding. Neither is ours to repair.
+//! reach the caller without a word of that coding. Of a `Content-Length` that is a list of equal lengths it takes one,
+//! and the list would be passed on to a caller that may read it in another way. None of this is ours to repair.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version};
 
 /// Whether the length of an answer with these fields can be read in one way only.
 #[must_use]
 pub fn is_framed_once(version: Version, headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let has_length = lengths.next().is_some();
-    if lengths.next().is_some() {
+    let length = lengths.next();
+    if lengths.next().is_some() || !length.is_none_or(is_one_length) {
         return false;
     }
     if !headers.contains_key(TRANSFER_ENCODING) {
@@ -20,7 +21,12 @@ pub fn is_framed_once(version: Version, headers: &HeaderMap) -> bool {
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let is_chunked = codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    is_chunked && codings.next().is_none() && !has_length && version == Version::HTTP_11
+    is_chunked && codings.next().is_none() && length.is_none() && version == Version::HTTP_11
+}
+
+/// What is too long for a number, hyper has refused.
+fn is_one_length(value: &HeaderValue) -> bool {
+    !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -39,6 +45,8 @@ mod tests {
             (Version::HTTP_2, vec!["content-length: 5"], true),
             (Version::HTTP_11, vec!["transfer-encoding: Chunked"], true),
             (Version::HTTP_11, vec!["content-length: 5", "content-length: 5"], false),
+            (Version::HTTP_11, vec!["content-length: 5, 5"], false),
+            (Version::HTTP_2, vec!["content-length: "], false),
             (Version::HTTP_11, vec!["content-length: 5", "transfer-encoding: chunked"], false),
             (Version::HTTP_11, vec!["transfer-encoding: chunked", "transfer-encoding: chunked"], false),
             (Version::HTTP_11, vec!["transfer-encoding: gzip, chunked"], false),

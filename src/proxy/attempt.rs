@@ -57,8 +57,8 @@ pub(super) struct Answered {
     pub(super) body: CallerBody,
     /// What the upstream consented to, with a 101.
     pub(super) upgrade: Option<Box<Upgrade>>,
-    /// What the answer must not repeat, where its trailers are yet to come.
-    pub(super) masked: Option<HeaderValue>,
+    /// The credential of its request, where trailers may follow that must not repeat it.
+    pub(super) credential: Option<Box<HeaderValue>>,
 }
 
 /// The field in which an upstream gives the nonce for the next proof (RFC 9449 8.1).
@@ -163,12 +163,12 @@ impl Attempts<'_> {
         let answered = self.with_nonce(attached, answered, open).await?;
         let Some(external) = &self.named.external else { return Ok((answered, Verdict::Accepted)) };
         let rules = external.rejection();
-        let Answered { mut answer, lease, body, upgrade, masked } = answered;
+        let Answered { mut answer, lease, body, upgrade, credential } = answered;
         let mut verdict = rules.head(answer.status(), answer.headers());
         if verdict == Verdict::Look {
             (answer, verdict) = look(answer, &self.prepared.method, rules, self.end).await;
         }
-        let mut answered = Answered { answer, lease, body, upgrade, masked };
+        let mut answered = Answered { answer, lease, body, upgrade, credential };
         if verdict == Verdict::Accepted && self.is_ended_call(&answered) {
             verdict = grpc::head(&answered.answer, rules);
         }
@@ -276,7 +276,7 @@ impl Attempts<'_> {
         let mut lost = false;
         loop {
             let was_reused = lease.is_reused();
-            match self.send(&mut lease, request, attached.map(|attached| &attached.value)).await? {
+            match self.send(&mut lease, request, attached).await? {
                 Ok(answer) if self.misses_expectation(&answer) => request = self.request(attached, &way, &lease)?,
                 Ok(mut answer) => {
                     open.record.upstream_status = Some(answer.status().as_u16());
@@ -292,10 +292,9 @@ impl Attempts<'_> {
                         header::scrub(answer.headers_mut(), &attached.value);
                     }
                     let body = self.body.clone();
-                    let has_late_fields =
-                        self.prepared.reads_trailers || self.connection.protocol == server::Protocol::Http2;
-                    let masked = attached.filter(|_| has_late_fields).map(|attached| attached.value.clone());
-                    return Ok(Answered { answer: answer.map(UpstreamBody::new), lease, body, upgrade, masked });
+                    let credential = attached.filter(|_| self.passes_trailers()).map(|attached| attached.value.clone());
+                    let (answer, credential) = (answer.map(UpstreamBody::new), credential.map(Box::new));
+                    return Ok(Answered { answer, lease, body, upgrade, credential });
                 }
                 // Nobody has seen it, nor its proof.
                 Err(SendError::Unsent(returned)) if unsent < UNSENT_RETRIES => {
@@ -374,6 +373,11 @@ impl Attempts<'_> {
         self.end.map_or(connect, |end| connect.min(end.saturating_duration_since(Instant::now())))
     }
 
+    /// Whether the caller is sent trailers: over HTTP/2 always, otherwise where it reads them.
+    pub(super) fn passes_trailers(&self) -> bool {
+        self.prepared.reads_trailers || self.connection.protocol == server::Protocol::Http2
+    }
+
     /// RFC 9110 9.2.2: only what is idempotent, and only while every byte of its body is still there.
     fn may_repeat(&self) -> bool {
         is_idempotent(&self.prepared.method) && self.body.take_over().is_ok()
@@ -385,7 +389,7 @@ impl Attempts<'_> {
         &self,
         lease: &mut Lease<AttemptBody>,
         mut request: Request<AttemptBody>,
-        attached: Option<&HeaderValue>,
+        attached: Option<&Attached<'_>>,
     ) -> Result<Result<Response<Incoming>, SendError<AttemptBody>>, Stop> {
         // A caller that logs a connection in at a host of its own choice must not do so for others.
         if self.named.passes_through && header::authenticates_connection(&self.prepared.headers) {
@@ -394,7 +398,7 @@ impl Attempts<'_> {
         let Timeouts { first_byte, continue_, .. } = self.named.settings.timeouts;
         let mut deadline = Instant::now() + first_byte;
         let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| Instant::now() + continue_);
-        let following = Following::new(&mut request, self, attached);
+        let following = Following::new(&mut request, self, attached.map(|attached| &attached.value));
         let mut sending = std::pin::pin!(lease.send(request));
         let mut answering = std::future::poll_fn(|cx| {
             let sent = sending.as_mut().poll(cx);

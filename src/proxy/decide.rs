@@ -88,7 +88,12 @@ pub(super) fn arrive(
     match judge(parts, plan, connection, asked) {
         Verdict::Pass => {}
         Verdict::CrossOrigin(origin) => found.cors = Some(origin),
-        Verdict::Preflight(fields) => return Ok(Arrived::Answer(Box::new(no_content(fields)))),
+        Verdict::Preflight(fields) => {
+            // Browsers prove nothing with a preflight, but where they come from may tell who it is.
+            let _ = identify(parts, plan, connection, found);
+            limits::charge_callers(plan, found)?;
+            return Ok(Arrived::Answer(Box::new(no_content(fields))));
+        }
         Verdict::CrossSite => return Err(Stop::new(Failure::CrossSite)),
         Verdict::Misdirected => return Err(Stop::new(Failure::Misdirected)),
     }

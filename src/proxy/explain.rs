@@ -2,17 +2,19 @@
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::decide::{self, Arrived, Decision, Found};
+use super::grpc;
 use super::plan::{NamedCredential, Plan};
-use super::prepare::{Context, DPOP, Prepared};
+use super::prepare::{Context, DPOP, Hop, Prepared};
 use super::settings::HostHeader;
 use crate::answer::Failure;
 use crate::header::Pseudonym;
 use crate::name::Name;
 use crate::server::Connection;
 use crate::token::Principal;
+use crate::upstream::Protocol;
 
 /// What stands in place of a secret.
 const MASK: &str = "********";
@@ -48,7 +50,9 @@ pub struct Outgoing {
     pub method: Method,
     /// Path and query.
     pub target: String,
-    /// Header section.
+    /// The version of HTTP that is spoken with the upstream.
+    pub protocol: Protocol,
+    /// Header section, with what is said for this hop alone.
     pub headers: HeaderMap,
 }
 
@@ -68,6 +72,10 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
     let pseudonym = Pseudonym::default();
     let context = Context { connection, pseudonym: &pseudonym, id: "explained", has_secrets: false };
     let mut parts = parts;
+    if grpc::is_call(&parts.headers) {
+        // It comes over HTTP/2, or not at all.
+        parts.version = Version::HTTP_2;
+    }
     let mut unverified = Vec::new();
     let decided = match decide::arrive(&mut parts, plan, connection, &mut found) {
         Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(*answer)),
@@ -104,7 +112,10 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
 }
 
 fn outgoing(prepared: Prepared, named: &NamedCredential, principal: Option<&Principal>) -> Outgoing {
-    let mut headers = prepared.headers;
+    let protocol = prepared.protocol;
+    let expects = prepared.expects && protocol == Protocol::Http1;
+    let mut headers = prepared.headers.clone();
+    prepared.say(Hop { protocol, expects }, &mut headers);
     if let Some(principal) = principal.filter(|principal| named.attaches_token() && principal.has_tokens()) {
         let masked = principal.scheme().map_or_else(|| MASK.to_owned(), |scheme| format!("{scheme} {MASK}"));
         if let Ok(value) = HeaderValue::try_from(masked) {
@@ -133,6 +144,7 @@ fn outgoing(prepared: Prepared, named: &NamedCredential, principal: Option<&Prin
     Outgoing {
         origin,
         http_proxy: endpoint.proxy().map(|proxy| format!("{}:{}", proxy.host, proxy.port)),
+        protocol,
         method: prepared.method,
         target: prepared.target.to_string(),
         headers,

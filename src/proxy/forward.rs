@@ -137,7 +137,9 @@ impl Asked {
             return Err(no_tunnel(NO_TUNNEL));
         }
         let authority = self.host.authority(0).ok_or_else(|| Stop::new(Failure::BadTarget))?;
-        Ok(Endpoint { addresses: self.rules.addresses, ..Endpoint::new(None, authority) })
+        // Mostly TLS is spoken in it, and a proxy lets the same `CONNECT` through that it would get for an https URL.
+        let http_proxy = self.rules.http_proxies.of(true);
+        Ok(Endpoint { http_proxy, addresses: self.rules.addresses, ..Endpoint::new(None, authority) })
     }
 
     /// What was asked for, without path and query: for the access log.
@@ -168,7 +170,8 @@ impl Asked {
     fn endpoint(&self) -> Option<Endpoint> {
         let tls = self.is_https.then(|| Arc::clone(&self.rules.tls));
         let authority = self.host.authority(self.usual_port())?;
-        Some(Endpoint { addresses: self.rules.addresses, ..Endpoint::new(tls, authority) })
+        let http_proxy = self.rules.http_proxies.of(self.is_https);
+        Some(Endpoint { http_proxy, addresses: self.rules.addresses, ..Endpoint::new(tls, authority) })
     }
 
     /// Whether a caller means the listener that it reached, and sent that through its proxy, too.

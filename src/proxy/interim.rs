@@ -19,23 +19,22 @@ pub(super) fn are_for(connection: &Connection, version: Version) -> bool {
 pub(super) struct Following<'a> {
     interims: Option<Interims>,
     attempts: &'a Attempts<'a>,
-    /// The credential of the request, which none of them may repeat.
-    attached: Option<&'a HeaderValue>,
+    credential: Option<&'a HeaderValue>,
 }
 
 impl<'a> Following<'a> {
-    /// Follows `request`'s, where someone is interested in them.
+    /// Follows `request`'s, where someone is interested in them; none repeats `credential`.
     pub(super) fn new<B>(
         request: &mut Request<B>,
         attempts: &'a Attempts<'a>,
-        attached: Option<&'a HeaderValue>,
+        credential: Option<&'a HeaderValue>,
     ) -> Self {
         let is_for_us = attempts.prepared.expects && attempts.body.is_held_back();
         let interims = (is_for_us || attempts.prepared.passes_interims).then(Interims::new);
         if let Some(interims) = &interims {
             interims.follow(request);
         }
-        Self { interims, attempts, attached }
+        Self { interims, attempts, credential }
     }
 
     /// Deals with all that have come; `waker` is told when there are more.
@@ -46,8 +45,8 @@ impl<'a> Following<'a> {
                 self.attempts.body.release();
             } else if self.attempts.prepared.passes_interims {
                 header::strip_response_hop_by_hop(&mut headers);
-                if let Some(attached) = self.attached {
-                    header::scrub(&mut headers, attached);
+                if let Some(credential) = self.credential {
+                    header::scrub(&mut headers, credential);
                 }
                 header::append_via(&mut headers, Version::HTTP_11, self.attempts.pseudonym);
                 self.attempts.connection.interim(status, &headers);

@@ -266,7 +266,7 @@ impl Prepared {
 
 impl Prepared {
     /// What we say to the upstream for this one hop (RFC 9110 7.6.1, 7.8, 10.1.1, 10.1.4).
-    fn say(&self, hop: Hop, headers: &mut HeaderMap) {
+    pub(super) fn say(&self, hop: Hop, headers: &mut HeaderMap) {
         if hop.expects {
             headers.insert(EXPECT, expect::CONTINUE);
         }

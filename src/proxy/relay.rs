@@ -29,7 +29,7 @@ pub(super) fn relay(
     pseudonym: &Pseudonym,
     limits: RelayLimits,
 ) -> Response<AnswerBody> {
-    let Answered { answer, lease, body: request_body, masked, .. } = answered;
+    let Answered { answer, lease, body: request_body, credential, .. } = answered;
     let (mut parts, incoming) = answer.into_parts();
     open.record.status = parts.status.as_u16();
     clean(&mut parts, &open, pseudonym);
@@ -58,16 +58,8 @@ pub(super) fn relay(
         request_body.release();
     }
     let end = limits.end;
-    let mut relay = Relay {
-        incoming,
-        lease: Some(lease),
-        request_body,
-        open: Some(open),
-        masked,
-        idle,
-        end,
-        waiting: Watch::default(),
-    };
+    let (lease, open, waiting) = (Some(lease), Some(open), Watch::default());
+    let mut relay = Relay { incoming, lease, request_body, credential, open, idle, end, waiting };
     if relay.incoming.is_end_stream() {
         relay.complete();
     }
@@ -102,10 +94,10 @@ struct Relay {
     incoming: UpstreamBody,
     lease: Option<Lease<AttemptBody>>,
     request_body: CallerBody,
+    /// What trailers must not repeat.
+    credential: Option<Box<HeaderValue>>,
     /// Taken when the body has ended; dropped with the body when the caller goes away before.
     open: Option<OpenRecord>,
-    /// The credential of the request, which no trailer may repeat.
-    masked: Option<HeaderValue>,
     idle: Option<Duration>,
     end: Option<Instant>,
     waiting: Watch<()>,
@@ -162,8 +154,8 @@ impl Body for Relay {
                 this.waiting.rest();
                 if let Some(trailers) = frame.trailers_mut() {
                     header::strip_answer_trailers(trailers);
-                    if let Some(masked) = &this.masked {
-                        header::scrub(trailers, masked);
+                    if let Some(credential) = &this.credential {
+                        header::scrub(trailers, credential);
                     }
                 }
                 if let (Some(data), Some(open)) = (frame.data_ref(), &mut this.open) {

@@ -5,10 +5,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::{HeaderValue, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::record::OpenRecord;
 use super::settings::Timeouts;
@@ -21,6 +22,8 @@ use crate::upstream::{CheckoutError, Endpoint};
 /// Open at its far end, waiting for the caller to be told.
 pub(super) struct Tunnel {
     far: Stream,
+    /// What the far end said before the caller could hear it.
+    early: Bytes,
     near: OnUpgrade,
 }
 
@@ -29,8 +32,8 @@ impl Tunnel {
     pub(super) async fn open(endpoint: &Endpoint, near: Option<OnUpgrade>) -> Result<Self, Stop> {
         let near = near.ok_or_else(|| Stop::new(Failure::Internal))?;
         let far = endpoint.tunnel(Timeouts::default().connect).await;
-        let far = far.map_err(|error| stop::checkout(&CheckoutError::from(error)))?;
-        Ok(Self { far, near })
+        let (far, early) = far.map_err(|error| stop::checkout(&CheckoutError::from(error)))?;
+        Ok(Self { far, early, near })
     }
 
     /// The answer after which the caller's connection is the tunnel. Its record closes with it.
@@ -46,7 +49,7 @@ impl Tunnel {
     }
 
     async fn carry(self, open: OpenRecord) {
-        let Self { mut far, near } = self;
+        let Self { mut far, early, near } = self;
         let mut near = match near.await {
             Ok(near) => Counted { io: TokioIo::new(near), open },
             Err(error) => {
@@ -54,7 +57,11 @@ impl Tunnel {
                 return;
             }
         };
-        if let Err(error) = tokio::io::copy_bidirectional(&mut near, &mut far).await {
+        let carrying = async {
+            near.write_all(&early).await?;
+            tokio::io::copy_bidirectional(&mut near, &mut far).await
+        };
+        if let Err(error) = carrying.await {
             tracing::debug!(%error, "a tunnel ended early");
         }
     }

@@ -10,6 +10,8 @@
 //! Not here: what a request means. That is the service's part.
 
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod head;
 mod linger;
 mod reading;

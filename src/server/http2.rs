@@ -8,6 +8,19 @@ mod head;
 mod reading;
 mod watched;
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing {
+    //! What the fuzz targets reach.
+
+    pub use super::census::fuzzing::frame_stream;
+    use crate::server::Limits;
+
+    /// Whether a head is let through by the default limits.
+    pub(in crate::server) fn passes(request: &mut http::Request<()>) -> bool {
+        super::head::check(request, &Limits::default()).is_ok()
+    }
+}
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 
+use crate::support::proxy::head;
 use crate::support::scene::{Scene, TokenEndpoint};
+use crate::support::scripted::answer;
+use crate::support::stage::{Stage, named};
 
 /// What both tables take.
 const LINK_LOCAL: &str = "dangerous = { plain_http = true, link_local = true }";
@@ -55,6 +59,64 @@ async fn a_token_endpoint_that_leads_to_a_metadata_service_is_refused_at_once() 
     assert!(matches!(answer.status, 502 | 503), "{}", answer.text());
     assert!(begun.elapsed() < Duration::from_secs(3), "it was tried");
     assert_eq!(scene.upstream.connections(), 0);
+}
+
+/// C25: what a caller names is foreign, listed or not: it leads into no private network that the configuration has not
+/// accepted, and nothing is sent there.
+#[tokio::test]
+async fn what_callers_name_leads_into_no_private_network() {
+    let hosts = ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "192.168.1.1", "[fd00::1]"];
+    let far = hosts.map(|host| format!("\"{host}:{{port}}\"")).join(", ");
+    let forward = format!("forward_proxy = {{ passthrough = [{far}], tunnel = [{far}] }}\n\n[admin]");
+    let stage = Stage::set_up(&head("info").replace("[admin]", &forward), &named("orders", "/v1", "")).await;
+    let (setup, issuer, upstream) = stage;
+    let stage = Stage { issuer, upstream, proxy: setup.run().await };
+    let port = stage.upstream.address.port();
+    for host in hosts {
+        let begun = Instant::now();
+        for request in [
+            format!("GET http://{host}:{port}/x HTTP/1.1\r\nHost: x\r\n\r\n"),
+            format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ] {
+            let answer = stage.exchange(&request).await;
+            answer.assert_problem(502, &request);
+            let cause = answer.field("proxy-status").unwrap();
+            assert!(cause.contains("error=destination_ip_prohibited"), "{request}: {cause}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "{host}: it was tried");
+    }
+    stage.assert_untouched();
+}
+
+/// C25: what a token endpoint names is foreign like what a caller names, `allow` or not.
+#[tokio::test]
+async fn what_a_token_endpoint_names_leads_into_no_private_network() {
+    let far = crate::support::recorder::Recorder::start().await;
+    let port = far.address.port();
+    for base in [
+        format!("http://127.0.0.1:{port}"),
+        format!("http://localhost:{port}"),
+        format!("https://127.0.0.1:{port}"),
+        format!("https://10.0.0.1:{port}"),
+        format!("https://[fd00::1]:{port}"),
+        format!("https://169.254.169.254:{port}"),
+    ] {
+        let said =
+            json!({ "access_token": "token-1", "token_type": "Bearer", "expires_in": 600, "instance_url": base });
+        let endpoint = TokenEndpoint::answering(move |_| answer(200, &[], said.to_string().as_bytes())).await;
+        let host = base.split_once("://").unwrap().1;
+        let tables = tables("URL", PLAIN, "http://{endpoint}/token", "")
+            .replace("\"URL\"", &format!("{{ from_token = \"/instance_url\", allow = [\"{host}\"] }}"));
+        let scene = Scene::before(endpoint, &tables, |setup| setup).await;
+        let begun = Instant::now();
+        let answer = scene.get("/orders/x", &[]).await;
+        answer.assert_problem(502, &base);
+        let cause = answer.field("proxy-status").unwrap();
+        assert!(cause.contains("error=destination_ip_prohibited"), "{base}: {cause}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{base}: it was tried");
+        assert_eq!(scene.endpoint.asked().len(), 1);
+    }
+    assert_eq!(far.connections(), 0);
 }
 
 #[tokio::test]

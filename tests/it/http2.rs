@@ -62,6 +62,20 @@ async fn a_caller_may_begin_with_http_2_where_others_speak_http_1() {
     assert!(log.iter().all(|line| line["status"] == 200), "{log:#?}");
 }
 
+/// B54: HTTP/2 cuts a cookie into crumbs; an upstream of either version gets one field, and none where cookies end here.
+#[tokio::test]
+async fn crumbs_of_a_cookie_become_one_field() {
+    let tables = named("orders", "", "keep_cookies = true") + &named("plain", "", "");
+    let stage = Stage::start(&tables).await;
+    let mut caller = Frames::open(stage.proxy.address).await;
+    let crumbs: Fields<'_> = vec![("cookie", b"a=1"), ("x-between", b"1"), ("cookie", b"b=2; c=3"), ("cookie", b"d=")];
+    for (stream, path, expected) in [(1, "/orders/x", vec!["a=1; b=2; c=3; d="]), (3, "/plain/x", vec![])] {
+        caller.request(stream, &[pseudo("GET", path), crumbs.clone()].concat(), END_STREAM).await;
+        assert_eq!(caller.outcome(stream).await.status, Some(200));
+        assert_eq!(stage.upstream.last().fields("cookie"), expected, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn curl_speaks_http_2_with_prior_knowledge() {
     let stage = Stage::orders().await;

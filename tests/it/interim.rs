@@ -69,7 +69,7 @@ async fn a_replay_has_interim_answers_of_its_own() {
     assert_eq!(caller.answer(true).await.unwrap().status, 200);
 }
 
-/// C28: what was attached goes to the upstream alone, and does not come back on the way.
+/// C28: An interim answer that repeats the credential of its request does not tell it to the caller.
 #[tokio::test]
 async fn an_interim_answer_does_not_repeat_the_credential() {
     let servers = Servers::start().await;
@@ -78,10 +78,35 @@ async fn an_interim_answer_does_not_repeat_the_credential() {
     let mut caller = Connection::open(proxy.address).await.unwrap();
     caller.send(&request("GET", "/orders/x", &[], b"")).await.unwrap();
     let mut peer = upstream.accept().await;
-    let attached = peer.request().await.authorization().to_owned();
-    peer.send(format!("HTTP/1.1 103 Early Hints\r\nX-Seen: {attached}\r\n\r\n").as_bytes()).await;
+    let token = peer.request().await.authorization().trim_start_matches("Bearer ").to_owned();
+    let hints = format!("HTTP/1.1 103 Early Hints\r\nLink: </{token}>\r\nX-Seen: Bearer {token}\r\n\r\n");
+    peer.send(&[hints.as_bytes(), &answer(200, &[], b"ok")].concat()).await;
     let head = caller.any_head().await.unwrap();
-    assert_eq!(fields(&head, "x-seen"), ["Bearer ***"], "{head}");
-    peer.send(&answer(200, &[], b"ok")).await;
+    assert_eq!((fields(&head, "link"), fields(&head, "x-seen")), (vec!["</***>"], vec!["Bearer ***"]), "{head}");
     assert_eq!(caller.answer(true).await.unwrap().status, 200);
+}
+
+/// B28: what an upstream says about the length of an interim answer is no length of anything.
+#[tokio::test]
+async fn an_interim_answer_says_nothing_about_a_body() {
+    let servers = Servers::start().await;
+    let upstream = Scripted::start().await;
+    let proxy = servers.proxy_to(upstream.address, "").await;
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    for framing in ["Content-Length: 5", "Content-Length: 0", "Transfer-Encoding: chunked"] {
+        let mut peer = {
+            caller.send(&request("GET", "/orders/x", &[], b"")).await.unwrap();
+            upstream.accept().await
+        };
+        peer.request().await;
+        let hints = format!("HTTP/1.1 103 Early Hints\r\n{framing}\r\nLink: </a>\r\n\r\n");
+        peer.send(&[hints.as_bytes(), &answer(200, &[("Connection", "close")], b"ok")].concat()).await;
+        let head = caller.any_head().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 103 ") && fields(&head, "link") == ["</a>"], "{framing}: {head}");
+        for name in ["content-length", "transfer-encoding"] {
+            assert!(fields(&head, name).is_empty(), "{framing}: {head}");
+        }
+        let reply = caller.answer(true).await.unwrap();
+        assert_eq!((reply.status, reply.body.as_slice()), (200, &b"ok"[..]), "{framing}");
+    }
 }

@@ -179,6 +179,39 @@ async fn a_caller_over_its_rate_waits_and_others_do_not() {
     assert_eq!((&refused["caller"], &refused["error"]), (&"billing".into(), &"rate_limited".into()));
 }
 
+/// B51: what is answered without a named credential, or leads past them, counts like all else.
+#[tokio::test]
+async fn whatever_a_caller_asks_for_counts_against_its_rate() {
+    let forward = "allowed_origins = [\"https://app.example\"]\n\
+                   forward_proxy = { passthrough = [\"127.0.0.1:{port}\"], tunnel = [\"127.0.0.1:{port}\"] }\n\
+                   dangerous = { private = true }\n\n[admin]";
+    let callers = "[callers.here]\nnetworks = [\"127.0.0.0/8\"]\nrate = { per_minute = 1, burst = 1 }\n";
+    let preflight = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "PUT")];
+    let stage = async || {
+        Stage::listening(&head("info").replace("[admin]", forward), &(named("orders", "", "") + callers)).await
+    };
+    for (what, status) in [("preflight", 204), ("OPTIONS *", 204), ("passthrough", 200), ("tunnel", 200)] {
+        let ask = |upstream: std::net::SocketAddr| match what {
+            "preflight" => request("OPTIONS", "/orders/x", &preflight, b""),
+            "OPTIONS *" => request("OPTIONS", "*", &[], b""),
+            "passthrough" => get(&format!("http://{upstream}/x"), &[]),
+            _ => request("CONNECT", &upstream.to_string(), &[], b""),
+        };
+        let first = stage().await;
+        let mut caller = first.caller().await;
+        caller.send(&ask(first.upstream.address)).await.unwrap();
+        assert_eq!(caller.head().await.unwrap().status, status, "{what}");
+        first.exchange(get("/orders/x", &[])).await.assert_problem(429, what);
+
+        let second = stage().await;
+        second.pass(get("/orders/x", &[])).await;
+        let seen = second.upstream.connections();
+        let refused = second.exchange(ask(second.upstream.address)).await;
+        assert_refused(&second.proxy, &refused, 429, "caller_rate").await;
+        assert_eq!(second.upstream.connections(), seen, "{what}: nothing was opened for it");
+    }
+}
+
 /// A named credential's rate holds for all its callers together, and for no other named credential.
 #[tokio::test]
 async fn a_named_credential_over_its_rate_refuses_before_a_token_is_touched() {

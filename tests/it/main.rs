@@ -86,6 +86,9 @@ mod callers;
 /// Callers that prove who they are with a JWT.
 mod callers_jwt;
 
+/// Callers that are known by their certificate.
+mod callers_mtls;
+
 /// Callers on a Unix socket.
 mod callers_unix;
 
@@ -186,6 +189,9 @@ mod demo;
 
 /// Mistakes in a configuration.
 mod check;
+
+/// What would become of a request.
+mod explain;
 
 /// Metadata of Salesforce becomes a configuration.
 mod import;

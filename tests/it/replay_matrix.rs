@@ -24,6 +24,9 @@ const BEGUN: &str = "20\r\nthe first part, 32 bytes in all.\r\n";
 const REST: &str = "0f\r\n and the second\r\n0\r\n\r\n";
 const WHOLE: &str = "the first part, 32 bytes in all. and the second";
 
+/// What asks for a body that is held back.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Callers at once.
 const CALLERS: usize = 24;
 
@@ -56,15 +59,21 @@ enum Content {
     Chunked,
     /// The upstream refuses before the caller has sent all of it.
     ChunkedUnfinished,
+    /// The caller waits to be asked for it, and the upstream refuses without asking.
+    Expected,
+    /// Likewise, and longer than what could have been kept.
+    ExpectedOneByteMore,
 }
 
-const CONTENTS: [Content; 6] = [
+const CONTENTS: [Content; 8] = [
     Content::None,
     Content::OneByte,
     Content::AsLongAsTheLimit,
     Content::OneByteMore,
     Content::Chunked,
     Content::ChunkedUnfinished,
+    Content::Expected,
+    Content::ExpectedOneByteMore,
 ];
 
 const SETTINGS: [&str; 4] = ["unset", "always", "idempotent", "never"];
@@ -107,6 +116,7 @@ impl Combination {
         match (allowed, self.content) {
             (false, _) => Outcome::NotReplayed("method"),
             (true, Content::OneByteMore) => Outcome::NotReplayed("body_too_large"),
+            // What the caller still has needs not be kept, so its length does not matter.
             (true, _) => Outcome::Replayed,
         }
     }
@@ -132,31 +142,43 @@ impl Combination {
         answer[..end].to_vec()
     }
 
+    /// Whether the caller waits to be asked for the body.
+    fn is_expected(self) -> bool {
+        matches!(self.content, Content::Expected | Content::ExpectedOneByteMore)
+    }
+
     /// The body without its coding.
     fn body(self) -> Vec<u8> {
         match self.content {
             Content::None => Vec::new(),
-            Content::OneByte => b"x".to_vec(),
+            Content::OneByte | Content::Expected => b"x".to_vec(),
             Content::AsLongAsTheLimit => (0..LIMIT).map(|at| b'a' + (at % 26) as u8).collect(),
-            Content::OneByteMore => (0..=LIMIT).map(|at| b'a' + (at % 26) as u8).collect(),
+            Content::OneByteMore | Content::ExpectedOneByteMore => {
+                (0..=LIMIT).map(|at| b'a' + (at % 26) as u8).collect()
+            }
             Content::Chunked | Content::ChunkedUnfinished => WHOLE.into(),
         }
     }
 
     /// What the caller sends at once, and what only after the upstream has refused.
-    fn request(self, number: usize) -> (Vec<u8>, &'static [u8]) {
+    fn request(self, number: usize) -> (Vec<u8>, Vec<u8>) {
         let Self { method, content, setting, .. } = self;
         let kind = if self.refusal == Refusal::InBody { "body".to_owned() } else { self.status().to_string() };
         let head = format!("{method} /{setting}{kind}/{number} HTTP/1.1\r\nHost: localhost\r\nX-Cell: {number}\r\n");
         let chunked = "Transfer-Encoding: chunked\r\n\r\n";
         match content {
-            Content::Chunked => ([head.as_str(), chunked, BEGUN, REST].concat().into(), b""),
-            Content::ChunkedUnfinished => ([head.as_str(), chunked, BEGUN].concat().into(), REST.as_bytes()),
-            Content::None if method != "POST" => ((head + "\r\n").into(), b""),
+            Content::Chunked => ([head.as_str(), chunked, BEGUN, REST].concat().into(), Vec::new()),
+            Content::ChunkedUnfinished => ([head.as_str(), chunked, BEGUN].concat().into(), REST.into()),
+            Content::None if method != "POST" => ((head + "\r\n").into(), Vec::new()),
             Content::None | Content::OneByte | Content::AsLongAsTheLimit | Content::OneByteMore => {
                 let body = self.body();
                 let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
-                ([head.as_bytes(), body.as_slice()].concat(), b"")
+                ([head.as_bytes(), body.as_slice()].concat(), Vec::new())
+            }
+            Content::Expected | Content::ExpectedOneByteMore => {
+                let body = self.body();
+                let head = format!("{head}Content-Length: {}\r\nExpect: 100-continue\r\n\r\n", body.len());
+                (head.into(), body)
             }
         }
     }
@@ -183,7 +205,7 @@ fn config(endpoint: &TokenEndpoint, upstream: &Scripted) -> String {
             let replay = if setting == "unset" { String::new() } else { format!("replay = \"{setting}\"\n") };
             config += &format!(
                 "[named_credentials.{setting}{kind}]\nurl = \"http://{}\"\nexternal_credential = \"x{setting}{kind}\"\n\
-                 replay_limit = \"{LIMIT}B\"\n{replay}\
+                 replay_limit = \"{LIMIT}B\"\ntimeouts = {{ continue = \"1h\" }}\n{replay}\
                  [external_credentials.x{setting}{kind}]\ntoken_endpoint = \"http://{}/token\"\n\
                  client_id = \"{setting}{kind}\"\nclient_secret = {{ env = \"SECRET\" }}\n\
                  scope = {{ formula = 'request.headers[\"x-cell\"]' }}\n\
@@ -234,6 +256,15 @@ impl Upstream {
                 peer.drained().await;
                 return;
             }
+            if cell.is_expected() {
+                assert_eq!(head.field("expect"), Some("100-continue"), "{}", head.head);
+                if refuses {
+                    peer.send(&cell.refused_with()).await;
+                    peer.drained().await;
+                    return;
+                }
+                peer.send(CONTINUE).await;
+            }
             let Some(Received { body, .. }) = peer.body(head).await else { return };
             let answer = if refuses { cell.refused_with() } else { cell.said(answer(200, &[], &body)) };
             self.seen.send_modify(|seen| seen.get_mut(&number).unwrap().last_mut().unwrap().1 = Some(body));
@@ -250,12 +281,14 @@ impl Upstream {
         caller.send(&request).await.unwrap();
         let answered = if rest.is_empty() {
             caller.answer(cell.method != "HEAD").await
+        } else if cell.is_expected() {
+            play_expected(&mut caller, cell, &rest).await
         } else {
             let again = |seen: &Seen| seen.get(&number).is_some_and(|requests| requests.len() > 1);
             tokio::select! {
                 sent_again = async { seen.wait_for(again).await.is_ok() } => {
                     assert!(sent_again, "the upstream lives");
-                    caller.send(rest).await.unwrap();
+                    caller.send(&rest).await.unwrap();
                     caller.answer(cell.method != "HEAD").await
                 }
                 answered = caller.answer(cell.method != "HEAD") => answered,
@@ -283,13 +316,29 @@ impl Upstream {
     }
 }
 
+/// Sends the body when it is asked for, and not otherwise.
+async fn play_expected(caller: &mut Connection, cell: Combination, body: &[u8]) -> std::io::Result<Answer> {
+    let head = caller.any_head().await?;
+    if head.as_bytes() == CONTINUE {
+        caller.send(body).await?;
+        return caller.answer(cell.method != "HEAD").await;
+    }
+    let mut answer = Answer { status: head.get(9..12).unwrap().parse().unwrap(), head, body: Vec::new() };
+    if cell.method != "HEAD" {
+        let mut body = Vec::new();
+        caller.body(&answer, |part| body.extend_from_slice(part)).await?;
+        answer.body = body;
+    }
+    Ok(answer)
+}
+
 /// What stands behind the head.
 fn tail(message: &[u8]) -> Vec<u8> {
     let end = message.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     message[end..].to_vec()
 }
 
-/// B45, B47, B48: a rejected request is sent again exactly where the rules allow it, with the same body, and a POST or
+/// B39, B45, B47, B48: a rejected request is sent again exactly where the rules allow it, with the same body, and a POST or
 /// PATCH is carried out a second time only after a 401 or where `replay = "always"` says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_combination_is_replayed_or_told_as_promised() {
@@ -330,7 +379,8 @@ async fn every_combination_is_replayed_or_told_as_promised() {
         for (_, body) in requests {
             assert!(body.as_ref().is_none_or(|body| *body == cell.body()), "{cell:?} came as {body:?}");
         }
-        assert_eq!(requests[0].1.is_some(), cell.content != Content::ChunkedUnfinished, "{cell:?}");
+        let is_read = cell.content != Content::ChunkedUnfinished && !cell.is_expected();
+        assert_eq!(requests[0].1.is_some(), is_read, "{cell:?}");
         assert!(outcome != Outcome::Replayed || requests[1].1.is_some(), "{cell:?}: the replay is whole");
         assert_eq!(asked[&number.to_string()], tokens(cell), "{cell:?}: token requests");
         // Said once more without the model.

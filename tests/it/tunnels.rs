@@ -112,3 +112,26 @@ async fn a_tunnel_is_cut_at_the_deadline_of_the_drain() {
     assert!(within("the process ends", PATIENCE, stage.proxy.process.exit()).await.success());
     assert!(caller.is_closed().await && peer.is_closed().await);
 }
+
+/// B51: a tunnel is being served until it ends, and takes a place for as long.
+#[tokio::test]
+async fn a_tunnel_keeps_its_place_until_it_ends() {
+    let far = Scripted::start().await;
+    let target = far.address.to_string();
+    let forward = format!("forward_proxy = {{ tunnel = [\"{target}\"] }}\ndangerous = {{ private = true }}\n\n[admin]");
+    let head = head("info").replace("[admin]", &forward) + "[limits]\nrequests = 1\n";
+    let stage = Stage::listening(&head, &named("orders", "", "")).await;
+    let get = "GET /orders/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut caller = Connection::open(stage.proxy.address).await.unwrap();
+    caller.send(connect(&target).as_bytes()).await.unwrap();
+    let mut peer = far.accept().await;
+    assert_eq!(caller.head().await.unwrap().status, 200);
+    let refused = stage.exchange(get).await;
+    refused.assert_problem(503, "the only place is taken");
+    assert!(refused.field("retry-after").is_some(), "{}", refused.head);
+    peer.send(b"still there\n").await;
+    assert_eq!(caller.line().await.unwrap(), "still there\n");
+    drop((caller, peer));
+    record(&stage, &target).await;
+    stage.pass(get).await;
+}

@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 
 use crate::support::certificates::Authority;
+use crate::support::frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, block, frame,
+};
 use crate::support::http::{Answer, Connection, request};
 use crate::support::http2::{Http2, Say};
 use crate::support::metrics::Scrape;
 use crate::support::proxy::Proxy;
-use crate::support::scripted::{Scripted, answer};
+use crate::support::scripted::{Peer, Scripted, answer};
 use crate::support::servers::{Servers, run};
 
 const HTTP2: &str = "http = \"2\"";
@@ -255,4 +258,56 @@ async fn a_server_that_does_not_speak_http2_gets_no_request() {
     let asked = upstream.received();
     // The preface and nothing else (RFC 9113 3.4); this server takes it for two requests.
     assert!(asked.iter().all(|asked| ["PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r\n"].contains(&&*asked.head)), "{asked:#?}");
+}
+
+/// B58: RFC 9113 8.1: a server that has answered may say that it needs no more of the request (RST_STREAM with
+/// NO_ERROR). The answer counts, nothing has failed, and the connection goes on.
+#[tokio::test]
+async fn a_reset_without_an_error_after_the_answer_is_none() {
+    let upstream = Scripted::start().await;
+    let servers = Servers::start().await;
+    let proxy = servers.proxy_to(upstream.address, HTTP2).await;
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    let head = "POST /orders/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nbegun";
+    caller.send(head.as_bytes()).await.unwrap();
+    let mut peer = upstream.accept().await;
+    assert_eq!(peer.bytes(PREFACE.len()).await, PREFACE);
+    peer.send(&[frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat()).await;
+    let mut body = 0;
+    while body < 5 {
+        let (kind, _, payload) = next_frame(&mut peer).await;
+        body += if kind == DATA { payload } else { 0 };
+    }
+    // `:status` 413, never indexed, and its content.
+    let answer = [
+        frame(HEADERS, END_HEADERS, 1, &block(&[(":status", b"413")])),
+        frame(DATA, END_STREAM, 1, b"enough"),
+        frame(RST_STREAM, 0, 1, &[0, 0, 0, 0]),
+    ];
+    peer.send(&answer.concat()).await;
+    let reply = caller.answer(true).await.unwrap();
+    assert_eq!((reply.status, reply.body.as_slice()), (413, &b"enough"[..]), "{}", reply.text());
+    let log = proxy.exchanges(1).await;
+    assert!(log[0]["error"].is_null() && log[0]["upstream_status"] == 413, "{}", log[0]);
+
+    // Nothing was wrong with the connection.
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    caller.send(&request("GET", "/orders/y", &[], b"")).await.unwrap();
+    loop {
+        let (kind, stream, _) = next_frame(&mut peer).await;
+        if kind == HEADERS {
+            peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[(":status", b"204")]))).await;
+            break;
+        }
+        assert_ne!(kind, GOAWAY);
+    }
+    assert_eq!(caller.answer(false).await.unwrap().status, 204);
+}
+
+/// Kind, stream and length of the next frame.
+async fn next_frame(peer: &mut Peer) -> (u8, u32, usize) {
+    let head = peer.bytes(9).await;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    peer.bytes(length).await;
+    (head[3], u32::from_be_bytes(head[5..9].try_into().unwrap()), length)
 }

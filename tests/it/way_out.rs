@@ -9,13 +9,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::support::certificates::Authority;
-use crate::support::http::fields;
+use crate::support::http::{Connection, fields};
 use crate::support::http2::{Http2, Say};
 use crate::support::nginx::{Nginx, Tls};
 use crate::support::proxy::Setup;
 use crate::support::recorder::Recorder;
 use crate::support::scene::{Scene, TokenEndpoint, basic};
-use crate::support::scripted::Scripted;
+use crate::support::scripted::{Scripted, answer};
 use crate::support::servers::ClosedPort;
 
 const PASSWORD: &str = "c4n4ry-Pr0xy:Dz5 Kf9&Yw2";
@@ -334,4 +334,80 @@ async fn the_environment_names_the_way_where_the_configuration_says_so() {
     let output = scene.proxy.setup.output(&["check"]).await;
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains(&format!("through the proxy {}", way.address)) && !told.contains("c4n4ry"), "{told}");
+}
+
+/// What callers name goes the same way as all else: in absolute-form, or within a `CONNECT`; a tunnel of theirs within one
+/// too, and there the far end may speak first.
+#[tokio::test]
+async fn what_callers_name_goes_through_the_proxy_too() {
+    let upstream = Scripted::start().await;
+    let way = WayOut::to(upstream.address).await;
+    let direct = Recorder::start().await;
+    let global = format!(
+        "http_proxy = {{ url = \"http://{}\", username = \"user\", password = {{ env = \"PROXY_PASSWORD\" }}, \
+         no_proxy = [\"127.0.0.1\"] }}\n",
+        way.address
+    );
+    let listed = format!("\"api.invalid:80\", \"api.invalid:22\", \"{}\", \"10.0.0.1:80\"", direct.address);
+    let forward = format!(
+        "forward_proxy = {{ passthrough = [{listed}], tunnel = [{listed}] }}\ndangerous = {{ private = true }}\n\n[admin]"
+    );
+    let config = global + &crate::support::proxy::head("info").replace("[admin]", &forward);
+    let proxy = Setup::new(&config).env("PROXY_PASSWORD", PASSWORD).run().await;
+    let ask = |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic c2VjcmV0\r\n\r\n");
+
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    caller.send(ask("GET http://api.invalid/x?y").as_bytes()).await.unwrap();
+    let mut peer = upstream.accept().await;
+    let seen = peer.request().await;
+    assert!(seen.head.starts_with("GET /x?y HTTP/1.1\r\n"), "{}", seen.head);
+    peer.send(&answer(200, &[], b"through")).await;
+    assert_eq!(caller.answer(true).await.unwrap().body, b"through");
+
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    caller.send(ask("CONNECT api.invalid:22").as_bytes()).await.unwrap();
+    let mut peer = upstream.accept().await;
+    peer.send(b"the far end speaks first\n").await;
+    assert_eq!(caller.head().await.unwrap().status, 200);
+    assert_eq!(caller.line().await.unwrap(), "the far end speaks first\n");
+    caller.send(b"and is answered\n").await.unwrap();
+    assert_eq!(peer.bytes(16).await, b"and is answered\n");
+
+    let heads = way.heads();
+    assert_eq!(heads.len(), 2, "{heads:#?}");
+    for (head, line) in heads.iter().zip(["GET http://api.invalid/x?y HTTP/1.1", "CONNECT api.invalid:22 HTTP/1.1"]) {
+        assert!(head.starts_with(line), "{head}");
+        let sent = fields(head, "proxy-authorization");
+        assert_eq!(sent.iter().map(|sent| basic(sent)).collect::<Vec<_>>(), [format!("user:{PASSWORD}")], "{head}");
+    }
+
+    // `no_proxy` counts for them as for all others.
+    for line in [format!("GET http://{}/x", direct.address), format!("CONNECT {}", direct.address)] {
+        let mut caller = Connection::open(proxy.address).await.unwrap();
+        caller.send(ask(&line).as_bytes()).await.unwrap();
+        assert_eq!(caller.head().await.unwrap().status, 200, "{line}");
+    }
+    assert_eq!((way.heads().len(), direct.requests().len()), (2, 1));
+}
+
+/// C25: an address that is written as one is judged before the proxy hears of it; a name is the proxy's to resolve.
+#[tokio::test]
+async fn the_proxy_is_asked_for_no_address_that_is_not_allowed() {
+    let upstream = Recorder::start().await;
+    let way = WayOut::to(upstream.address).await;
+    let hosts = ["10.0.0.1", "[fd00::1]", "169.254.169.254", "[::ffff:192.168.1.1]"];
+    let listed = hosts.map(|host| format!("\"{host}:80\"")).join(", ");
+    let forward = format!("forward_proxy = {{ passthrough = [{listed}], tunnel = [{listed}] }}\n\n[admin]");
+    let global = format!("http_proxy = {{ url = \"http://{}\" }}\n", way.address);
+    let proxy = Setup::new(&(global + &crate::support::proxy::head("info").replace("[admin]", &forward))).run().await;
+    for host in hosts {
+        for line in [format!("GET http://{host}/x"), format!("CONNECT {host}:80")] {
+            let mut caller = Connection::open(proxy.address).await.unwrap();
+            let answer = caller.exchange(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+            answer.assert_problem(502, &line);
+            let cause = answer.field("proxy-status").unwrap();
+            assert!(cause.contains("error=destination_ip_prohibited"), "{line}: {cause}");
+        }
+    }
+    assert!(way.heads().is_empty(), "{:?}", way.heads());
 }

@@ -100,7 +100,8 @@ impl<'t> Unverified<'t> {
         let time = |claim: &str| self.claims.get(claim).map(|time| time.as_f64().unwrap_or(f64::NAN));
         let expires = time("exp").ok_or("it has no `exp`")?;
         // Not a number and negative ones included.
-        let expires = Duration::try_from_secs_f64(expires.min(1e15)).map_err(|_| "its `exp` is not a time")?;
+        let expires =
+            Duration::try_from_secs_f64(expires.clamp(f64::MIN, 1e15)).map_err(|_| "its `exp` is not a time")?;
         if expires + leeway <= now {
             return Err("it has expired");
         }

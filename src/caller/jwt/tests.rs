@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 use super::jose::{KeySet, Unproven, Unverified};
 use super::{ALGORITHMS, ClaimRule, ClaimValue, KeyOrigin, KeySource, Settings};
 use crate::caller::{Callers, Identified, Proof};
+use crate::connect::{Addresses, HttpProxies};
 use crate::name::Name;
 use crate::peer::Peer;
 use crate::secret::Secret;
@@ -79,6 +80,8 @@ fn settings(keys: &NamedTempFile, subject: &str) -> Settings {
             tls: Arc::new(Profile::trusting_nobody().unwrap()),
             bearer_token_file: None,
             dangerous_plain_http: false,
+            addresses: Addresses::FOREIGN,
+            http_proxies: HttpProxies::default(),
         },
         audience: vec!["keybearer".to_owned()],
         claims: vec![ClaimRule { pointer: "/sub".to_owned(), any_of: vec![ClaimValue::parse(subject)] }],
@@ -438,4 +441,16 @@ fn what_is_no_key_set_is_said_so() {
     let key = published(&signer(P256_JWK, None, None), json!({}));
     let many = json!({ "keys": vec![key; 100] }).to_string();
     assert_eq!(KeySet::parse(many.as_bytes()).unwrap().len(), 32);
+}
+
+/// An `exp` that is no number is no time, however far ahead.
+#[test]
+fn an_expiry_that_is_no_number_is_no_time() {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    for exp in ["\"4102444800\"", "null", "[]", "true", "-1"] {
+        let claims = format!(r#"{{"iss":"i","exp":{exp}}}"#);
+        let text = format!("{}.{}.x", part(r#"{"alg":"RS256"}"#), part(&claims));
+        let token = Unverified::read(text.as_bytes()).ok().unwrap();
+        assert_eq!(token.time_left(SystemTime::now()), Err("its `exp` is not a time"), "{exp}");
+    }
 }

@@ -10,6 +10,7 @@ use super::header;
 use crate::caller::{Proof, Settings};
 use crate::config::document::{Caller, Document};
 use crate::config::field::Field;
+use crate::config::findings::Findings;
 use crate::config::tree::NodeId;
 
 mod certificate;
@@ -34,6 +35,25 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Setting
         settings.push((at, Settings { name, proof }));
     }
     settings.into_iter().map(|(_, settings)| settings).collect()
+}
+
+/// Warns of callers who cannot give their proof.
+pub(super) fn advise(document: &Document, findings: &Findings<'_>) {
+    let mut listeners = document.listeners.value().into_iter().flat_map(|entries| entries.iter());
+    let asks = listeners.any(|(_, listener)| {
+        let tls = listener.value().and_then(|listener| listener.tls.value());
+        tls.is_some_and(|tls| tls.client_ca.node().is_some())
+    });
+    if asks {
+        return;
+    }
+    for (_, caller) in document.callers.value().into_iter().flat_map(|entries| entries.iter()) {
+        let Some(at) = caller.value().and_then(|caller| caller.mtls.node()) else { continue };
+        let message = "nobody can be this caller: no listener asks for certificates";
+        let help = "name the authority that signs them: tls = { certificate = \"…\", key = \"…\", client_ca = \"…\" } in \
+                    a table [listeners.NAME]";
+        findings.key_warning(at, message, help);
+    }
 }
 
 fn proof(context: &Context<'_>, node: NodeId, caller: &Caller) -> Option<(NodeId, Proof)> {

@@ -81,7 +81,8 @@ fn forward_proxy(context: &Context<'_>, node: NodeId, listener: &Listener) -> Op
     let passthrough = host::rules(context, &written.passthrough);
     let tunnel = host::rules(context, &written.tunnel);
     let tls = tls::profile(context, at, &Field::Missing)?;
-    Some(Some(ForwardProxy { passthrough, tunnel, tls, addresses }))
+    let http_proxies = context.http_proxies.clone();
+    Some(Some(ForwardProxy { passthrough, tunnel, tls, addresses, http_proxies }))
 }
 
 /// Warns of what is allowed, but probably not what was meant.

@@ -327,6 +327,24 @@ fn a_listener_with_tls_reads_its_files_and_asks_callers_for_certificates_where_t
 }
 
 #[test]
+fn a_caller_known_by_its_certificate_is_pointed_out_where_no_listener_asks_for_one() {
+    let server = "certificate = \"server.pem\", key = \"server.key\"";
+    let caller = "\n[callers.billing]\nmtls = { dns = \"billing.internal\" }\n";
+    for (rest, caller, is_told) in [
+        ("", caller, true),
+        (", client_ca = \"server.pem\"", caller, false),
+        (", client_ca = \"server.pem\", client_certificate = \"optional\"", caller, false),
+        ("", "\n[callers.billing]\nnetworks = [\"::1\"]\n", false),
+    ] {
+        let loaded = tls_listener(&format!("{{ {server}{rest} }}{caller}"), Secrets::Read).unwrap();
+        let told: Vec<_> =
+            loaded.warnings.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
+        let expected = ["callers.billing.mtls: nobody can be this caller: no listener asks for certificates"];
+        assert_eq!(told, &expected[..usize::from(is_told)], "{rest}{caller}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_tls_of_a_listener_name_the_file_or_the_key() {
     for (tls, expected) in [
         ("{ certificate = \"server.pem\" }", "the key `key` is missing"),

@@ -1,6 +1,8 @@
 //! Follows a request body by its length or its chunks, so that the guard knows where the next head begins
 //! (RFC 9112 6.3, 7.1).
 
+use super::head::is_token_byte;
+
 /// Longest chunk extension and longest trailer section looked at, in bytes.
 const LINE_LIMIT: usize = 4096;
 const TRAILER_LIMIT: usize = 8192;
@@ -27,6 +29,7 @@ enum State {
     DataLf,
     /// At the first byte of a trailer line; bytes of trailers so far.
     TrailerStart(usize),
+    TrailerName(usize),
     Trailer(usize),
     TrailerLf(usize),
     LastLf,
@@ -110,7 +113,12 @@ impl State {
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size(0, 0),
             (Self::TrailerStart(_), b'\r') => Self::LastLf,
-            (Self::TrailerStart(length), b'!'..=b'~') if byte != b':' => Self::Trailer(length + 1),
+            (Self::TrailerName(length), b':') => Self::Trailer(length + 1),
+            (Self::TrailerStart(length) | Self::TrailerName(length), _)
+                if is_token_byte(byte) && *length < TRAILER_LIMIT =>
+            {
+                Self::TrailerName(length + 1)
+            }
             (Self::Trailer(length), b'\r') => Self::TrailerLf(*length),
             (Self::Trailer(length), b'\t' | b' '..=b'~' | 0x80..) if *length < TRAILER_LIMIT => {
                 Self::Trailer(length + 1)
@@ -163,6 +171,9 @@ mod tests {
             b"ffffffffffffffff\r\n",
             b"0\r\n : x\r\n",
             b"0\r\n:\r\n",
+            b"0\r\nx\r\n",
+            b"0\r\nx : y\r\n",
+            b"0\r\nx(y): z\r\n",
             b"0\r\n\n",
             b"3;\x00\r\n",
         ] {

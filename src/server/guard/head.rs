@@ -197,9 +197,10 @@ pub(crate) fn check_target(method: &[u8], target: &[u8]) -> Result<(), Failure> 
         Some(b'/' | b'h' | b'H') => {
             let visible = target.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#');
             let uri = http::Uri::try_from(target).ok().filter(|_| visible).ok_or(Failure::BadTarget)?;
-            let userinfo = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+            // It takes the place of `Host`, so the same holds for it. There is no user in it.
+            let is_host = uri.authority().is_none_or(|authority| check_host(authority.as_str().as_bytes()));
             let known_form = target.starts_with(b"/") || matches!(uri.scheme_str(), Some("http" | "https"));
-            if known_form && !userinfo { Ok(()) } else { Err(Failure::BadTarget) }
+            if known_form && is_host { Ok(()) } else { Err(Failure::BadTarget) }
         }
         _ => Err(Failure::BadRequest),
     }
@@ -213,7 +214,7 @@ pub(crate) fn check_host(host: &[u8]) -> bool {
 }
 
 /// RFC 9110 5.6.2 `tchar`.
-fn is_token_byte(byte: u8) -> bool {
+pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 

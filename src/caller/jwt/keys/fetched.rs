@@ -14,8 +14,7 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::connect::Addresses;
-use crate::connect::is_loopback;
+use crate::connect::{self, Addresses, HttpProxies, is_loopback};
 use crate::fetch::{FetchError, Limits, Way, fetch};
 use crate::tls::Profile;
 
@@ -36,6 +35,11 @@ pub struct KeySource {
     pub bearer_token_file: Option<PathBuf>,
     /// Whether keys may come over plain HTTP from another machine.
     pub dangerous_plain_http: bool,
+    /// To which addresses what the issuer's metadata name may lead; what the configuration names may also be in a
+    /// private network.
+    pub addresses: Addresses,
+    /// The proxies on the way out.
+    pub http_proxies: HttpProxies,
 }
 
 /// Where a JWK set is.
@@ -59,6 +63,7 @@ impl KeySource {
             && self.tls.settings() == other.tls.settings()
             && self.bearer_token_file == other.bearer_token_file
             && self.dangerous_plain_http == other.dangerous_plain_http
+            && self.addresses == other.addresses
     }
 
     /// The document that holds the keys.
@@ -69,26 +74,29 @@ impl KeySource {
                 let read = tokio::task::spawn_blocking(move || read_file(&path));
                 read.await.unwrap_or_else(|_| Err("the file was not read".into())).map(Bytes::from)
             }
-            KeyOrigin::Url(url) => self.get(url, self.bearer().await?).await,
+            KeyOrigin::Url(url) => self.get(url, self.bearer().await?, self.written()).await,
             KeyOrigin::Discovery => {
                 let metadata = self.safe_url(&place(issuer))?;
                 let bearer = self.bearer().await?;
-                let document = self.get(&metadata, bearer.clone()).await?;
+                let document = self.get(&metadata, bearer.clone(), self.written()).await?;
                 let keys = self.safe_url(&jwks_uri(&document, issuer)?)?;
+                if same_origin(&metadata, &keys) {
+                    return self.get(&keys, bearer, self.written()).await;
+                }
                 // The token is meant for the issuer, not for whoever its metadata name.
-                let bearer = bearer.filter(|_| same_origin(&metadata, &keys));
-                self.get(&keys, bearer).await
+                self.get(&keys, None, self.named_by(&metadata).await).await
             }
         }
     }
 
-    async fn get(&self, url: &Uri, bearer: Option<HeaderValue>) -> Result<Bytes, Problem> {
+    async fn get(&self, url: &Uri, bearer: Option<HeaderValue>, addresses: Addresses) -> Result<Bytes, Problem> {
         let request = Request::get(url)
             .header(ACCEPT, "application/json, application/jwk-set+json")
             .header(USER_AGENT, concat!("keybearer/", env!("CARGO_PKG_VERSION")));
         let request = bearer.into_iter().fold(request, |request, bearer| request.header(AUTHORIZATION, bearer));
         let request = request.body(Bytes::new()).map_err(|_| "the URL cannot be asked")?;
-        let way = Way { tls: &self.tls, http_proxy: None, addresses: Addresses::CONFIGURED };
+        let http_proxy = self.http_proxies.of(url.scheme() == Some(&Scheme::HTTPS));
+        let way = Way { tls: &self.tls, http_proxy: http_proxy.as_deref(), addresses };
         let answer = fetch(request, way, LIMITS).await.map_err(clause)?;
         let status = answer.status();
         if status != StatusCode::OK {
@@ -96,6 +104,20 @@ impl KeySource {
             return Err(format!("status {} from {}{redirect}", status.as_u16(), authority(url)).into());
         }
         Ok(answer.into_body())
+    }
+
+    /// To which addresses what is written in the configuration may lead.
+    fn written(&self) -> Addresses {
+        Addresses { private: true, ..self.addresses }
+    }
+
+    /// To which addresses what a server's metadata name may lead. One within our network may name another one there, as
+    /// Kubernetes' API server does; one on the Internet must not send us into our network. Where only a proxy can resolve
+    /// the server's name, nobody here knows which it is.
+    async fn named_by(&self, server: &Uri) -> Addresses {
+        let found = connect::resolve(server.host().unwrap_or_default(), LIMITS.timeout).await;
+        let is_within = |found: Vec<_>| found.into_iter().all(|address| !Addresses::FOREIGN.admits(address));
+        if found.is_ok_and(is_within) { self.written() } else { self.addresses }
     }
 
     /// The value of `Authorization` from the file, which is renewed by whoever wrote it.

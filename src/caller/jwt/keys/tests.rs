@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::{KeyOrigin, KeySource, PACE, Supply, pause};
+use crate::connect::{Addresses, HttpProxies, HttpProxy};
 use crate::fetch::fake::Fake;
 use crate::sign::Signer;
 use crate::tls::Profile;
@@ -23,7 +24,14 @@ fn key_set(count: usize) -> String {
 
 fn source(origin: KeyOrigin) -> KeySource {
     let tls = Arc::new(Profile::trusting_nobody().unwrap());
-    KeySource { origin, tls, bearer_token_file: None, dangerous_plain_http: false }
+    KeySource {
+        origin,
+        tls,
+        bearer_token_file: None,
+        dangerous_plain_http: false,
+        addresses: Addresses::FOREIGN,
+        http_proxies: HttpProxies::default(),
+    }
 }
 
 /// Keys in a file of a folder, watched.
@@ -149,4 +157,40 @@ async fn redirects_errors_and_long_answers_are_no_keys() {
     assert!(fetched(&origin(&long), "i").await.unwrap_err().contains("longer than"));
     let missing = source(KeyOrigin::File("/nowhere/keys".into()));
     assert!(fetched(&missing, "i").await.unwrap_err().contains("/nowhere/keys"));
+}
+
+/// C25: an issuer that is not known to be in our network must not send us into it. Its metadata come through a proxy, which
+/// alone can resolve its name.
+#[tokio::test]
+async fn metadata_from_elsewhere_do_not_lead_into_our_network() {
+    let keys = Fake::serving(200, &[], "the keys").await;
+    let port = keys.url("/").port_u16().unwrap();
+    for (host, accepted) in
+        [("127.0.0.1", false), ("localhost", false), ("[::ffff:127.0.0.1]", false), ("127.0.0.1", true)]
+    {
+        let named = format!("http://{host}:{port}/keys");
+        let proxy = Fake::serve(move |request| {
+            let issuer = format!("http://{}", request.headers()["host"].to_str().unwrap());
+            Response::new(json!({ "issuer": issuer, "jwks_uri": named }).to_string().into())
+        })
+        .await;
+        let direct = ["localhost", "127.0.0.0/8", "::ffff:127.0.0.1"].map(str::to_owned).to_vec();
+        let way = HttpProxy::new("127.0.0.1", proxy.url("/").port_u16().unwrap(), None, None, direct);
+        let source = KeySource {
+            dangerous_plain_http: true,
+            addresses: if accepted { Addresses::CONFIGURED } else { Addresses::FOREIGN },
+            http_proxies: HttpProxies::both(way),
+            ..source(KeyOrigin::Discovery)
+        };
+        let found = fetched(&source, "http://issuer.invalid").await;
+        if accepted {
+            assert_eq!(found.unwrap(), "the keys");
+        } else {
+            let problem = found.unwrap_err();
+            assert!(problem.contains("not allowed"), "{host}: {problem}");
+        }
+        assert_eq!(keys.seen().len(), usize::from(accepted), "{host}");
+        let asked: Vec<_> = proxy.seen().iter().map(|request| request.uri().to_string()).collect();
+        assert_eq!(asked, ["http://issuer.invalid/.well-known/openid-configuration"], "in absolute-form, to the proxy");
+    }
 }

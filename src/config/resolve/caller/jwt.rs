@@ -14,6 +14,7 @@ use crate::config::resolve::context::Context;
 use crate::config::resolve::{header, tls};
 use crate::config::tree::NodeId;
 use crate::config::url::Url;
+use crate::connect::{Addresses, HttpProxies};
 use crate::sign::Algorithm;
 use crate::tls::Profile;
 
@@ -30,7 +31,8 @@ pub(super) fn resolve(context: &Context<'_>, caller: NodeId, written: &Caller) -
         }
         (!text.is_empty()).then_some((at, text))
     });
-    let keys = issuer.and_then(|issuer| keys(context, node, jwt, (issuer, accepted)));
+    let addresses = context.addresses(caller, &written.dangerous, Addresses::FOREIGN);
+    let keys = issuer.and_then(|issuer| keys(context, node, jwt, (issuer, accepted, addresses)));
     let help = "write what `aud` is in the tokens, such as audience = \"keybearer\": without it, tokens made for others \
                 would count here";
     let audience = findings.required(&jwt.audience, node, "audience", help);
@@ -57,7 +59,7 @@ fn keys(
     context: &Context<'_>,
     node: NodeId,
     jwt: &CallerJwt,
-    ((issuer_at, issuer), accepted): ((NodeId, &String), bool),
+    ((issuer_at, issuer), accepted, addresses): ((NodeId, &String), bool, Addresses),
 ) -> Option<KeySource> {
     let findings = context.findings;
     if let (Some(_), Some(file)) = (jwt.jwks.node(), jwt.jwks_file.node()) {
@@ -71,7 +73,14 @@ fn keys(
         let path = key_file(context, *at, text)?;
         let tls = Arc::new(Profile::trusting_nobody().ok()?);
         let origin = KeyOrigin::File(path);
-        return Some(KeySource { origin, tls, bearer_token_file: None, dangerous_plain_http: false });
+        return Some(KeySource {
+            origin,
+            tls,
+            bearer_token_file: None,
+            dangerous_plain_http: false,
+            addresses,
+            http_proxies: HttpProxies::default(),
+        });
     }
     if jwt.jwks_file.is_wrong() || jwt.jwks.is_wrong() {
         return None;
@@ -94,6 +103,7 @@ fn keys(
         findings.error(at, "an issuer has no query", "leave out `?` and what comes after it, or add `jwks`");
         return None;
     }
+    context.judge_address(at, Some(&url), Addresses { private: true, ..addresses });
     if !url.is_https && !url.is_loopback() && !accepted {
         let message = "whoever is on the way could put keys of their own in place of these";
         findings.error(at, message, "write https://, or accept it with dangerous = { plain_http = true }");
@@ -101,7 +111,8 @@ fn keys(
     let tls = if url.is_https { tls::profile(context, node, &jwt.tls) } else { tls::none(context, &jwt.tls) };
     let origin = if jwt.jwks.node().is_some() { KeyOrigin::Url(url.to_uri()?) } else { KeyOrigin::Discovery };
     let bearer_token_file = jwt.bearer_token_file.get().map(|(at, text)| context.path(at, text));
-    Some(KeySource { origin, tls: tls?, bearer_token_file, dangerous_plain_http: accepted })
+    let http_proxies = context.http_proxies.clone();
+    Some(KeySource { origin, tls: tls?, bearer_token_file, dangerous_plain_http: accepted, addresses, http_proxies })
 }
 
 /// A file that holds keys, now that it is looked at; later it may hold others.

@@ -130,6 +130,7 @@ fn rfc_9112_ambiguous_or_malformed_heads_are_refused() {
         ("GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
         ("GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
         ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
+        ("GET http://a!b/ HTTP/1.1\r\nHost: a\r\n\r\n", Failure::BadTarget),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Failure::BadRequest),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", Failure::BadRequest),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", Failure::BadRequest),
