@@ -16,6 +16,9 @@ use tower_service::Service;
 
 use super::{Addresses, ConnectError, Destination, authority, no_host};
 
+/// A connection on which nothing was heard for this long is asked whether it is still one.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// Connects. An address is judged before anything is sent to it, and once more on the connected socket.
 pub(super) async fn open(destination: &Destination<'_>, within: Duration) -> Result<TcpStream, ConnectError> {
     let (host, addresses) = (destination.host(), destination.addresses);
@@ -28,6 +31,8 @@ pub(super) async fn open(destination: &Destination<'_>, within: Duration) -> Res
     let mut connector = HttpConnector::new_with_resolver(Resolver(addresses));
     connector.enforce_http(false);
     connector.set_nodelay(true);
+    // A tunnel may idle for as long as it pleases: whether its far end is still there is asked below HTTP.
+    connector.set_keepalive(Some(KEEPALIVE));
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     connector.set_tcp_user_timeout(destination.dead_after);
     // The connector divides this among a host's addresses, so that one dead address leaves time for the next.

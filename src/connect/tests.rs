@@ -1,6 +1,6 @@
 //! Connections over loopback, and to where none may lead.
 
-use super::{Addresses, ConnectError, Destination, dial};
+use super::{Addresses, ConnectError, Destination, Stream, dial};
 use crate::tls::{Alpn, Profile, Settings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,4 +133,12 @@ async fn what_is_dangerous_and_accepted_is_reached() {
     let addresses = Addresses { link_local: true, private: false };
     let dialled = dial(&Destination { addresses, ..plain("127.0.0.1", port) }, LONG).await;
     assert!(matches!(dialled, Err(ConnectError::Forbidden)));
+}
+
+#[tokio::test]
+async fn the_system_asks_after_hosts_that_say_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let Ok(Stream::Tcp(stream)) = dial(&plain("127.0.0.1", port), LONG).await else { panic!("it is plain") };
+    assert!(socket2::SockRef::from(&stream).keepalive().unwrap());
 }

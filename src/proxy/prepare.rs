@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
@@ -119,9 +119,6 @@ pub(super) fn prepare(
     header::strip_forwarded(headers);
     let rule = |trailers: &mut HeaderMap| strip_trailers(trailers, named, plan);
     header::announce_trailers(headers, rule);
-    if parts.version == Version::HTTP_2 {
-        join_cookies(headers);
-    }
     // A field may be there for a formula only, and be removed after it was read.
     let mut computed = fields::compute(parties, &parts.method, parts.uri.path_and_query(), headers)?;
     for name in &settings.remove_headers {
@@ -162,16 +159,6 @@ fn protocol(named: &NamedCredential, is_grpc: bool, asked: Option<&Upgrade>) -> 
         Some(_) if endpoint.http == Http::Http2 => Err(upgrade::impossible()),
         Some(_) => Ok(Protocol::Http1),
         None => Ok(endpoint.protocol(is_grpc)),
-    }
-}
-
-/// RFC 9113 8.2.3: HTTP/2 cuts cookies into crumbs, which are one field everywhere else.
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
-    {
-        headers.insert(COOKIE, joined);
     }
 }
 

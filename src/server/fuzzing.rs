@@ -1,5 +1,4 @@
 //! The properties of this room for the fuzz targets, and what others ask to judge a head.
-#![allow(clippy::panic, reason = "a property that does not hold stops here, and says where")]
 
 use http::Request;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -19,6 +19,10 @@ use super::{Address, ListenerSettings};
 
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
+
+/// A connection on which nothing was heard for this long is asked whether it is still one, and so often.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A listener could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +119,9 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<ListeningSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit this. A tunnel may idle for as long as it pleases, so nothing else would tell that its
+    // caller has vanished.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(ListeningSocket::Tcp(socket.into()))
@@ -225,4 +232,26 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::{ListeningSocket, bind_tcp};
+
+    #[test]
+    fn the_system_asks_after_callers_that_say_nothing() {
+        let ListeningSocket::Tcp(listener) = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap() else { panic!() };
+        let _caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = loop {
+            match listener.accept() {
+                Ok((accepted, _)) => break accepted,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        };
+        assert!(SockRef::from(&accepted).keepalive().unwrap());
+    }
 }

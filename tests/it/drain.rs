@@ -122,6 +122,7 @@ async fn a_websocket_and_a_tunnel_live_until_the_deadline() {
     assert_eq!(Scrape::of(&proxy).await.sum("keybearer_connections", &[]), 2.0);
     drop(socket_peer);
     assert!(socket.is_closed().await, "who has ended is not waited for");
+    drop(socket);
     let left = async || (Scrape::of(&proxy).await.sum("keybearer_connections", &[]) == 1.0).then_some(());
     eventually("the other one is left", left).await;
     assert!(!proxy.process.has_ended());

@@ -3,6 +3,7 @@
 use super::{MINIMAL, good, load, problem};
 use crate::caller::jwt::{ALGORITHMS, ClaimValue, KeyOrigin};
 use crate::caller::{CertificateRule, Proof, UriPattern};
+use crate::connect::Addresses;
 use crate::sign::Algorithm;
 
 /// A complete `jwt`, whose keys come from this machine.
@@ -71,6 +72,16 @@ fn a_jwt_is_known_by_issuer_audience_and_claims() {
     assert!(matches!(jwt.claims[1].any_of[1], ClaimValue::SpiffeBelow(_)));
     assert!(jwt.keys.bearer_token_file.is_some() && !jwt.keys.dangerous_plain_http);
 
+    // What is written may be anywhere but at a metadata service; what is found by discovery is judged by this.
+    for (dangerous, link_local, private) in
+        [("", false, false), ("private = true", false, true), ("link_local = true", true, false)]
+    {
+        let lines =
+            format!("jwt = {{ issuer = \"https://i.example\", audience = \"a\" }}\ndangerous = {{ {dangerous} }}");
+        let expected = Addresses { link_local, private };
+        assert!(matches!(proof(&lines), Proof::Jwt(jwt) if jwt.keys.addresses == expected), "{dangerous}");
+    }
+
     let plain = "jwt = { issuer = \"http://i.example\", audience = \"a\" }\ndangerous = { plain_http = true }";
     assert!(matches!(proof(plain), Proof::Jwt(jwt) if jwt.keys.dangerous_plain_http));
 }
@@ -99,6 +110,7 @@ fn mistakes_in_a_jwt_are_named() {
         (jwt(", algorithms = [\"none\"]"), "cannot be signed with this algorithm"),
         (jwt(", algorithms = [\"ES512\"]"), "cannot be signed with this algorithm"),
         (jwt(", header = \"Host\""), "cannot be used here"),
+        ("jwt = { issuer = \"https://169.254.169.254\", audience = \"a\" }".to_owned(), "link_local = true"),
         (jwt(", jwk = \"x\""), "unknown key `jwk`"),
         (jwt(", tls = { ca = \"/nowhere/ca.pem\" }"), "`tls` has no effect"),
         (jwt("") + "\nheader = \"x-token\"", "jwt = { header"),

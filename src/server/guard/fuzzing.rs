@@ -1,6 +1,13 @@
 //! What must hold for any bytes of an HTTP/1 caller, in any pieces: hyper is given a sequence of strictly well-formed
 //! messages, byte for byte what was sent but for `Upgrade` fields that mean nothing, and in the place of what is refused
 //! one harmless head. The messages are read here a second time, apart from the guard that is judged.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a property that does not hold stops here, and says where"
+)]
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -55,6 +55,10 @@ fn fields(headers: &HeaderMap, limits: &Limits) -> Result<(), Failure> {
     if is_repeated(CONTENT_LENGTH) || is_repeated(CONTENT_TYPE) {
         return Err(Failure::BadRequest);
     }
+    // h2 takes an empty one for 0; an upstream of HTTP/1 may take it for anything.
+    if headers.contains_key(CONTENT_LENGTH) && header::content_length(headers).is_none() {
+        return Err(Failure::BadRequest);
+    }
     Ok(())
 }
 
@@ -121,6 +125,8 @@ mod tests {
             ("http://user@a/x", vec![], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content_length", "1")], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content-length", "1"), ("content-length", "1")], Err(Failure::BadRequest)),
+            ("http://a/x", vec![("content-length", "")], Err(Failure::BadRequest)),
+            ("http://a/x", vec![("content-length", "3, 3")], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content-type", "a/b"), ("content-type", "c/d")], Err(Failure::BadRequest)),
         ] {
             assert_eq!(judge(uri, &fields).0, verdict, "{uri} {fields:?}");

@@ -1,5 +1,12 @@
 //! What must hold for any bytes of an HTTP/2 caller, in any pieces: the same frames are counted, and none of a kind that
 //! has a bound passes it. The frames are read here a second time, by their lengths alone.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a property that does not hold stops here, and says where"
+)]
 
 use tokio::time::Instant;
 
