@@ -101,6 +101,11 @@ impl<IO> Guard<IO> {
         }
     }
 
+    /// The longest head that is let through, with its request line and line ends.
+    pub(crate) fn longest_head(&self) -> usize {
+        self.limits.target + self.limits.header + 1024
+    }
+
     /// Counts the connection for as long as the socket is open.
     pub(crate) fn counting(self, counted: Counted) -> Self {
         Self { _counted: Some(counted), ..self }

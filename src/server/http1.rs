@@ -20,6 +20,9 @@ use super::guard::Guard;
 use super::{Arrival, Connection, Service};
 use crate::body::{self, AnswerBody};
 
+/// Bytes of a request or an answer that hyper may hold for a connection.
+const BUFFER: usize = 64 * 1024;
+
 /// Serves one connection until it ends, or until another protocol took over its socket.
 pub(super) async fn serve<IO, S>(io: TokioIo<Guard<IO>>, service: Arc<S>, connection: Arc<Connection>, mut drain: Drain)
 where
@@ -42,8 +45,11 @@ where
             Ok::<_, Infallible>(answer.map(|body| Answering { body, connection }))
         }
     });
-    // No timer and no header limit here: the guard keeps both.
-    let mut served = std::pin::pin!(http1::Builder::new().serve_connection(io, calls).with_upgrades());
+    // No timer and no header limit here: the guard keeps both. What hyper may hold has room for the longest head; by
+    // itself it would keep 400 KiB of an answer for every caller that does not read.
+    let buffer = BUFFER.max(io.inner().longest_head());
+    let mut served =
+        std::pin::pin!(http1::Builder::new().max_buf_size(buffer).serve_connection(io, calls).with_upgrades());
     let ended = tokio::select! {
         biased;
         ended = served.as_mut() => ended,
