@@ -6,9 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -17,42 +15,17 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use self::stall::Stall;
 use super::prepare::TrailerRule;
 use crate::access_log::NotReplayed;
 use crate::limit::Limit;
-use crate::metrics::Gauge;
-use crate::server::{Connection, LeastPace, Pace, Watch};
+use crate::server::Connection;
 
-/// Process-wide memory for copies of request bodies.
-#[derive(Debug)]
-pub struct ReplayMemory {
-    used: AtomicUsize,
-    limit: usize,
-    gauge: Gauge,
-}
+pub use self::memory::ReplayMemory;
+pub(super) use self::stall::Pause;
 
-impl ReplayMemory {
-    /// A budget of `limit` bytes; `gauge` shows how much of it is in use.
-    #[must_use]
-    pub fn new(limit: usize, gauge: Gauge) -> Self {
-        Self { used: AtomicUsize::new(0), limit, gauge }
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= self.limit)
-        });
-        if taken.is_ok() {
-            self.gauge.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
-        taken.is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-        self.gauge.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-}
+mod memory;
+mod stall;
 
 /// How long a request body may be.
 #[derive(Debug, Clone, Copy)]
@@ -63,15 +36,6 @@ pub(super) struct BodyLengths {
     pub(super) most: Option<usize>,
     /// How long the caller may pause.
     pub(super) pause: Pause,
-}
-
-/// How long a caller may pause within a body, where the guard does not keep that time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pause {
-    /// As long as any caller.
-    Usual,
-    /// Its messages come when it pleases (gRPC): so long, or for ever.
-    Stream(Option<Duration>),
 }
 
 /// A caller's request body, of which every attempt gets its own [`AttemptBody`].
@@ -113,44 +77,6 @@ pub(super) enum Gate {
     Open,
     /// Not before it is released; until then nothing is read, and the caller is not asked for its body.
     Shut(Option<Waker>),
-}
-
-/// How slow the caller may be, where the guard does not see to it.
-#[derive(Debug)]
-struct Stall {
-    connection: Arc<Connection>,
-    least: LeastPace,
-    watch: Watch<()>,
-    pace: Pace,
-}
-
-impl Stall {
-    fn of(connection: &Arc<Connection>, pause: Pause) -> Option<Box<Self>> {
-        let usual = connection.body_pace?;
-        let least = match pause {
-            Pause::Usual => usual,
-            Pause::Stream(limit) => LeastPace { over: limit?, rate: 0 },
-        };
-        let connection = Arc::clone(connection);
-        Some(Box::new(Self { connection, least, watch: Watch::default(), pace: Pace::default() }))
-    }
-
-    /// Ready once the caller has sent nothing for too long although it was asked.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.watch.poll_expired(cx, (), self.least.over));
-        self.connection.body_stalled();
-        Poll::Ready(())
-    }
-
-    /// Called when bytes have come: whether they come too slowly.
-    fn crawls(&mut self, bytes: usize) -> bool {
-        let waited = self.watch.waited();
-        let crawls = self.pace.is_too_slow(bytes, waited, self.least);
-        if crawls {
-            self.connection.body_stalled();
-        }
-        crawls
-    }
 }
 
 /// How far a body has come.
