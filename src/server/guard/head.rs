@@ -182,7 +182,7 @@ fn check_authority(target: &[u8]) -> Result<(), Failure> {
     let authority = http::uri::Authority::try_from(target).map_err(|_| Failure::BadRequest)?;
     let (host, port) = authority.as_str().rsplit_once(':').ok_or(Failure::BadRequest)?;
     let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    let is_host = !host.is_empty() && !host.contains('@') && (host.starts_with('[') || !host.contains(':'));
+    let is_host = !host.is_empty() && check_host(host.as_bytes()) && (host.starts_with('[') || !host.contains(':'));
     // What hyper makes of it must be the same.
     let uri = http::Uri::try_from(target).map_err(|_| Failure::BadRequest)?;
     let is_same = uri.authority() == Some(&authority) && uri.scheme().is_none() && uri.path().is_empty();

@@ -39,6 +39,8 @@ fn a_connect_is_let_through_only_in_authority_form() {
         "/",
         "*",
         "a:443#x",
+        "a,b:443",
+        "a!b:443",
     ] {
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(judge(&head), Err(Failure::BadRequest), "{target}");
