@@ -1,8 +1,12 @@
-//! The body type of every answer that leaves through a listener.
+//! The body type of every answer that leaves through a listener, and what holds one back.
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+
+mod valve;
+
+pub use self::valve::Valve;
 
 /// An answer's body with its type erased; measured at about 300 instructions a request, cheap enough to use freely.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;

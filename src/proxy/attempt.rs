@@ -399,6 +399,7 @@ impl Attempts<'_> {
         let mut deadline = Instant::now() + first_byte;
         let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| Instant::now() + continue_);
         let following = Following::new(&mut request, self, attached.map(|attached| &attached.value));
+        lease.read_for(self.connection.valve());
         let mut sending = std::pin::pin!(lease.send(request));
         let mut answering = std::future::poll_fn(|cx| {
             let sent = sending.as_mut().poll(cx);

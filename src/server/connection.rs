@@ -12,6 +12,7 @@ use super::ListenerSettings;
 use super::interim::Interims;
 use super::pace::LeastPace;
 use crate::answer::Failure;
+use crate::body::Valve;
 use crate::peer::{Certificate, Peer};
 
 /// What TLS told of a caller.
@@ -84,6 +85,8 @@ pub struct Connection {
     /// hyper's side of the switch, to get the socket back from it when the switch is declined.
     pending: Mutex<Option<OnUpgrade>>,
     body: AtomicU8,
+    /// Shut while the caller has not taken what was last written to it.
+    valve: Arc<Valve>,
 }
 
 impl Connection {
@@ -105,6 +108,7 @@ impl Connection {
             switch: AtomicU8::new(Switch::None as u8),
             pending: Mutex::new(None),
             body: AtomicU8::new(BodyRead::Whole as u8),
+            valve: Arc::default(),
         }
     }
 
@@ -201,6 +205,12 @@ impl Connection {
     /// hyper's side of a switch that was asked for and not agreed to.
     pub(super) fn pending(&self) -> &Mutex<Option<OnUpgrade>> {
         &self.pending
+    }
+
+    /// Shut while the caller has to take what was written before it is given more. Never over HTTP/2, which has windows.
+    #[must_use]
+    pub fn valve(&self) -> &Arc<Valve> {
+        &self.valve
     }
 
     pub(super) fn set_body(&self, body: BodyRead) {

@@ -154,7 +154,13 @@ impl http_body::Body for Answering {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        // hyper would take more of the answer until its buffer is full. The guard wakes the connection when its socket
+        // takes bytes again.
+        if this.connection.valve().is_shut() {
+            return Poll::Pending;
+        }
+        this.body.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

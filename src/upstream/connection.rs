@@ -13,6 +13,8 @@ use tokio::time::Instant;
 use super::Protocol;
 use super::multiplex::Stream;
 use super::pool::Pool;
+use super::stream::Taker;
+use crate::body::Valve;
 
 /// A connection taken out of its pool, or a place on a shared one. Dropped, the connection closes, or the stream on the
 /// shared one is reset; only [`Lease::give_back`] returns it.
@@ -40,12 +42,13 @@ pub(super) enum Carrier<B> {
 pub(super) struct Link<B> {
     pub(super) sender: http1::SendRequest<B>,
     pub(super) opened: Instant,
+    taker: Taker,
     task: AbortHandle,
 }
 
 impl<B> Link<B> {
-    pub(super) fn new(sender: http1::SendRequest<B>, task: AbortHandle) -> Self {
-        Self { sender, opened: Instant::now(), task }
+    pub(super) fn new(sender: http1::SendRequest<B>, taker: Taker, task: AbortHandle) -> Self {
+        Self { sender, opened: Instant::now(), taker, task }
     }
 }
 
@@ -106,6 +109,13 @@ where
         }
     }
 
+    /// Reads no more of the answer while `valve` is shut. On a shared connection windows see to that.
+    pub fn read_for(&self, valve: &Arc<Valve>) {
+        if let Carrier::Http1(link) = &self.carrier {
+            link.taker.set(valve);
+        }
+    }
+
     /// Sends `request`, which is in origin-form and has a `Host`, and waits for the head of its answer.
     ///
     /// # Errors
@@ -139,7 +149,10 @@ where
     pub fn give_back(self) {
         let Self { carrier, pool, reused: _, is_spent } = self;
         match carrier {
-            Carrier::Http1(link) if !is_spent && !link.sender.is_closed() => pool.put(link),
+            Carrier::Http1(link) if !is_spent && !link.sender.is_closed() => {
+                link.taker.clear();
+                pool.put(link);
+            }
             // Its stream has ended; the connection stays where it is.
             Carrier::Http1(_) | Carrier::Http2(_) => {}
         }

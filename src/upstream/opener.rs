@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use super::connection::Link;
 use super::multiplex::Trunk;
 use super::stoppable::Stoppable;
-use super::stream::UpstreamStream;
+use super::stream::{Taker, UpstreamStream};
 use super::{Endpoint, PoolLimits, Protocol};
 use crate::connect::{self, ConnectError, Route};
 use crate::metrics::UpstreamMetrics;
@@ -105,7 +105,9 @@ impl Opener {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = UpstreamStream::new(self.stream(connect).await?, self.counted());
+        let stream = self.stream(connect).await?;
+        let (is_plain, taker) = (stream.tls_version().is_none(), Taker::default());
+        let stream = UpstreamStream::new((stream, is_plain), taker.clone(), self.counted());
         let handshake = http1::Builder::new().max_buf_size(LONGEST_HEAD).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| CheckoutError::Handshake(Arc::new(error)))?;
         let task = tokio::spawn(async move {
@@ -113,7 +115,7 @@ impl Opener {
                 tracing::debug!(%error, "an upstream connection ended early");
             }
         });
-        Ok(Link::new(sender, task.abort_handle()))
+        Ok(Link::new(sender, taker, task.abort_handle()))
     }
 
     /// A connection that carries many exchanges at once. The server has spoken first, so its limits are known.
