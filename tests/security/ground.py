@@ -99,14 +99,14 @@ class Keybearer:
         text = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
         return int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1])
 
-    def sockets(self):
-        """Established connections on the listener."""
-        wanted = f":{self.port:04X}"
-        count = 0
-        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            _, local, _, state, *_ = line.split()
-            count += local.endswith(wanted) and state == "01"
-        return count
+
+def sockets(port):
+    """Established connections that were accepted on this port."""
+    wanted = f":{port:04X}"
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        next(table)
+        rows = (line.split(None, 4) for line in table)
+        return sum(row[1].endswith(wanted) and row[3] == "01" for row in rows)
 
 
 def _ask(port, path):
