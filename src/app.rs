@@ -100,6 +100,7 @@ impl Bound {
         let shared = Arc::new(shared(&self, &control, &mut minters, &readiness)?);
 
         let (drain_handle, drain) = DrainHandle::new();
+        let drain = drain.lasting(self.config.drain.deadline);
         let count = self.config.workers.unwrap_or_else(cores);
         let limits = fitting(self.config.limits, process::raise_open_files());
         let (connections, floods) = (self.metrics.connections(), self.metrics.floods());
@@ -213,6 +214,9 @@ fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &R
         caller_decisions: bound.metrics.caller_decisions(),
         in_flight: bound.metrics.in_flight(),
         most_in_flight: i64::try_from(bound.config.limits.requests).unwrap_or(i64::MAX),
+        tunnels: bound.metrics.tunnels(),
+        most_tunnels: i64::try_from(bound.config.limits.tunnels).unwrap_or(i64::MAX),
+        tunnel_idle: bound.config.limits.tunnel_idle_timeout,
         limited: bound.metrics.limited(),
         replay_memory: Arc::new(ReplayMemory::new(bound.config.limits.replay_memory, bound.metrics.replay_memory())),
         pseudonym: Pseudonym::parse(&format!("keybearer-{:08x}", u32::from_be_bytes(suffix))).unwrap_or_default(),

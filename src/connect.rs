@@ -1,7 +1,8 @@
 //! Dialling: one deadline over DNS, TCP, a tunnel through a proxy, and TLS; and no further than where it is allowed.
 //!
 //! TCP and the race between address families (RFC 8305) are hyper-util's (`tcp`); what is ours is the deadline, the
-//! names of the failures, which addresses are admitted (`addresses`), and a stream that is plain or TLS (`stream`).
+//! names of the failures, how names are looked up (`lookup`), which addresses are admitted (`addresses`), and a stream
+//! that is plain or TLS (`stream`).
 //! `http_proxy` is the proxy as configured, `environment` the one that the environment names, `route` whether the way
 //! leads through one, `tunnel` the `CONNECT` to it. Pools and HTTP are built on top, elsewhere.
 
@@ -18,6 +19,7 @@ use tokio_rustls::TlsConnector;
 pub use self::addresses::Addresses;
 pub use self::environment::{EnvironmentError, HttpProxies};
 pub use self::http_proxy::HttpProxy;
+pub use self::lookup::NamedBy;
 pub use self::route::Route;
 pub use self::stream::Stream;
 use crate::tls::{self, Alpn, Profile};
@@ -25,6 +27,7 @@ use crate::tls::{self, Alpn, Profile};
 mod addresses;
 mod environment;
 mod http_proxy;
+mod lookup;
 mod route;
 mod stream;
 mod tcp;
@@ -79,6 +82,8 @@ pub struct Destination<'a> {
     pub tls: Option<(&'a Profile, Alpn)>,
     /// To which addresses it may lead.
     pub addresses: Addresses,
+    /// Who named it: names of others are looked up a few at a time.
+    pub named_by: NamedBy,
     /// After this long without an acknowledgement of what was sent the connection counts as dead, where the system can
     /// do that (`TCP_USER_TIMEOUT`). A peer that takes its time to read counts as dead too.
     pub dead_after: Option<Duration>,
@@ -188,7 +193,8 @@ async fn open_proxy(
     within: Duration,
 ) -> Result<TcpStream, ConnectError> {
     let addresses = Addresses { private: true, ..destination.addresses };
-    let proxy = Destination { host: &proxy.host, port: proxy.port, tls: None, addresses, ..*destination };
+    let named_by = NamedBy::Configuration;
+    let proxy = Destination { host: &proxy.host, port: proxy.port, tls: None, addresses, named_by, ..*destination };
     match tcp::open(&proxy, within).await {
         Err(error) if !matches!(error, ConnectError::Timeout) => Err(ConnectError::ProxyUnreached(Box::new(error))),
         reached => reached,

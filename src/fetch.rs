@@ -18,7 +18,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use crate::connect::{Addresses, ConnectError, Destination, HttpProxy, Route, Stream};
+use crate::connect::{Addresses, ConnectError, Destination, HttpProxy, NamedBy, Route, Stream};
 use crate::tls::{Alpn, Profile};
 
 /// Bounds of one exchange.
@@ -134,7 +134,14 @@ impl Target {
 
     fn destination<'a>(&'a self, way: Way<'a>) -> Destination<'a> {
         let tls = self.tls.then_some((way.tls, Alpn::Http1));
-        Destination { host: &self.host, port: self.port, tls, addresses: way.addresses, dead_after: None }
+        Destination {
+            host: &self.host,
+            port: self.port,
+            tls,
+            addresses: way.addresses,
+            named_by: NamedBy::Configuration,
+            dead_after: None,
+        }
     }
 }
 

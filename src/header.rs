@@ -28,7 +28,7 @@ pub use framing::is_framed_once;
 pub use hop_by_hop::{ForbiddenOption, is_ours_alone, strip_hop_by_hop, strip_response_hop_by_hop};
 pub use host::host_without_port;
 pub use max_forwards::ends_here;
-pub use scrub::scrub;
+pub use scrub::{scrub, scrub_words};
 pub use trailers::{accepts_trailers, announce_trailers, strip_answer_trailers, strip_trailers};
 pub use upgrade::{switches_to, upgrade};
 pub use via::{InvalidPseudonym, Pseudonym, append_via, via_names};

@@ -32,6 +32,8 @@ pub enum Limit {
     ConnectionsPerCaller,
     /// `limits.requests`, of the process
     Requests,
+    /// `limits.tunnels`
+    Tunnels,
     /// `limits.requests` of a named credential
     CredentialRequests,
     /// `rate` of a caller
@@ -48,7 +50,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of docs/limits.md.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Target,
         Self::Header,
         Self::HeaderFields,
@@ -58,6 +60,7 @@ impl Limit {
         Self::Connections,
         Self::ConnectionsPerCaller,
         Self::Requests,
+        Self::Tunnels,
         Self::CredentialRequests,
         Self::CallerRate,
         Self::CredentialRate,
@@ -79,6 +82,7 @@ impl Limit {
             Self::Connections => "connections",
             Self::ConnectionsPerCaller => "connections_per_caller",
             Self::Requests => "requests",
+            Self::Tunnels => "tunnels",
             Self::CredentialRequests => "credential_requests",
             Self::CallerRate => "caller_rate",
             Self::CredentialRate => "credential_rate",

@@ -48,6 +48,7 @@ struct Inner {
     families: Arc<Families>,
     connections: Gauge,
     in_flight: Gauge,
+    tunnels: Gauge,
     replay_memory: Gauge,
     access_log_dropped: Counter,
     caller_decisions: CallerDecisions,
@@ -58,7 +59,8 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let (connections, in_flight, replay_memory) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (connections, in_flight, tunnels) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let replay_memory = Gauge::default();
         let access_log_dropped = Counter::default();
         let families = Arc::new(Families::default());
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
@@ -71,6 +73,7 @@ impl Metrics {
         registry.register("process_start_time_seconds", "Start of the process, Unix time", ConstGauge::new(started));
         registry.register("keybearer_connections", "Open connections of callers", connections.clone());
         registry.register("keybearer_requests_in_flight", "Requests being served", in_flight.clone());
+        registry.register("keybearer_tunnels", "Open tunnels of callers", tunnels.clone());
         registry.register("keybearer_replay_memory_bytes", "Request bodies kept for replays", replay_memory.clone());
         registry.register(
             "keybearer_access_log_dropped_lines",
@@ -84,6 +87,7 @@ impl Metrics {
             families,
             connections,
             in_flight,
+            tunnels,
             replay_memory,
             access_log_dropped,
             caller_decisions,
@@ -126,6 +130,12 @@ impl Metrics {
     #[must_use]
     pub fn in_flight(&self) -> Gauge {
         self.0.in_flight.clone()
+    }
+
+    /// Open tunnels. Its own value is what `limits.tunnels` is held against.
+    #[must_use]
+    pub fn tunnels(&self) -> Gauge {
+        self.0.tunnels.clone()
     }
 
     /// Counts limits that were reached.

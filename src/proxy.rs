@@ -3,6 +3,7 @@
 //! A [`Proxy`] is the service of one worker. What it shares with the other workers is behind [`Shared`].
 
 mod attempt;
+mod carry;
 mod decide;
 mod destination;
 mod discard;
@@ -23,6 +24,7 @@ mod record;
 mod refusal;
 mod relay;
 mod replay;
+mod sent;
 pub mod settings;
 mod stop;
 mod tunnel;
@@ -31,6 +33,7 @@ mod upgrade;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -39,6 +42,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::attempt::{Answered, Attempts};
+use self::carry::Until;
 use self::decide::{Arrived, Decision, Found};
 use self::destination::Destination;
 use self::plan::Plan;
@@ -75,6 +79,12 @@ pub struct Shared {
     pub in_flight: Gauge,
     /// How many of them there may be.
     pub most_in_flight: i64,
+    /// Tunnels that callers asked for and that are open, or being opened.
+    pub tunnels: Gauge,
+    /// How many of them there may be.
+    pub most_tunnels: i64,
+    /// Their longest pause.
+    pub tunnel_idle: Duration,
     /// Counts limits that were reached.
     pub limited: Limited,
     /// Memory for copies of request bodies.
@@ -128,9 +138,17 @@ async fn exchange(proxy: Arc<Proxy>, request: Request<Incoming>, connection: Arc
     let mut answer = match serve(&proxy, (parts, incoming), &connection, &mut open, &mut found).await {
         Ok(Outcome::Relay(mut answered, limits)) => match answered.upgrade.take() {
             None => relay::relay(*answered, open, &proxy.shared.pseudonym, limits),
-            Some(upgrade) => upgrade::switch(*answered, *upgrade, open, &proxy.shared.pseudonym, limits),
+            Some(upgrade) => {
+                let until = Until {
+                    idle: limits.stream_idle,
+                    half_closed: limits.stream_idle,
+                    end: limits.end,
+                    distrust: connection.distrust.clone(),
+                };
+                upgrade::switch(*answered, *upgrade, open, &proxy.shared.pseudonym, until)
+            }
         },
-        Ok(Outcome::Tunnel(tunnel)) => tunnel.answer(open),
+        Ok(Outcome::Tunnel(tunnel)) => tunnel.answer(open, proxy.shared.tunnel_idle, &connection),
         Ok(Outcome::Answer(answer)) => {
             open.record.status = answer.status().as_u16();
             answer
@@ -188,6 +206,7 @@ async fn serve(
             (pass.0, &passing)
         }
         (Decision::Tunnel(endpoint), _) => {
+            open.enter_tunnel()?;
             let opening = Box::pin(Tunnel::open(&endpoint, upgrade));
             return opening.await.map(|tunnel| Outcome::Tunnel(Box::new(tunnel)));
         }

@@ -39,7 +39,7 @@ use crate::tls::{self, Terminator};
 
 pub use self::connection::{Connection, Protocol, Secured};
 pub use self::crowd::{CONNECTIONS_PER_ADDRESS, Crowd};
-pub use self::drain::{Drain, DrainHandle};
+pub use self::drain::{Distrust, Drain, DrainHandle};
 pub use self::listener::{BindError, Bound};
 pub use self::pace::{LeastPace, Pace};
 pub use self::signals::{Hangups, Signals};
@@ -175,6 +175,10 @@ pub struct Limits {
     pub connections_per_caller: Option<usize>,
     /// Requests being served in all (default 8,192): 503.
     pub requests: usize,
+    /// Tunnels that callers asked for (`CONNECT`) in all (default 1,000): 503. They are no requests being served.
+    pub tunnels: usize,
+    /// Longest pause of such a tunnel (default 1 h).
+    pub tunnel_idle_timeout: Duration,
     /// A request's head must be complete this long after its first byte, or after the connection opened (default 10 s): 408.
     pub header_timeout: Duration,
     /// A connection without a request is closed after this long (default 90 s).
@@ -251,6 +255,8 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_caller: None,
             requests: 8192,
+            tunnels: 1000,
+            tunnel_idle_timeout: Duration::from_secs(60 * 60),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
             body_timeout: Duration::from_secs(60),

@@ -25,7 +25,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http::uri::Authority;
 
-use crate::connect::{self, Addresses, ConnectError, Destination, HttpProxy, Route, Stream};
+use crate::connect::{self, Addresses, ConnectError, Destination, HttpProxy, NamedBy, Route, Stream};
 use crate::secret::Secret;
 use crate::tls::{self, Alpn};
 
@@ -52,6 +52,8 @@ pub struct Endpoint {
     pub http_proxy: Option<Arc<HttpProxy>>,
     /// To which addresses the connection may lead.
     pub addresses: Addresses,
+    /// Who named it.
+    pub named_by: NamedBy,
 }
 
 /// `http` of a named credential.
@@ -84,7 +86,14 @@ impl Endpoint {
     /// An upstream that the configuration names, reached directly.
     #[must_use]
     pub fn new(tls: Option<Arc<tls::Profile>>, authority: Authority) -> Self {
-        Self { tls, authority, http: Http::Auto, http_proxy: None, addresses: Addresses::CONFIGURED }
+        Self {
+            tls,
+            authority,
+            http: Http::Auto,
+            http_proxy: None,
+            addresses: Addresses::CONFIGURED,
+            named_by: NamedBy::Configuration,
+        }
     }
 
     /// Host without the brackets of an IPv6 literal.
@@ -137,7 +146,7 @@ impl Endpoint {
     pub fn key(&self) -> Key {
         let Addresses { link_local, private } = self.addresses;
         let origin = format!("{}://{}:{}", self.scheme(), self.host().to_ascii_lowercase(), self.port());
-        let kind = [u8::from(link_local), u8::from(private), self.http as u8];
+        let kind = [u8::from(link_local), u8::from(private), self.http as u8, self.named_by as u8];
         let mut digest = Context::new(&SHA256);
         digest.update(origin.as_bytes());
         digest.update(&kind);
@@ -165,6 +174,7 @@ impl Endpoint {
             port: self.port(),
             tls: self.tls.as_deref().map(|profile| (profile, alpn)),
             addresses: self.addresses,
+            named_by: self.named_by,
             dead_after,
         }
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, REFERER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -24,7 +24,7 @@ const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-contro
 /// What a listener demands of authorities and origins.
 #[derive(Clone, Copy)]
 pub struct BrowserRules<'a> {
-    /// `http` or `https`: that of the listener's own origin.
+    /// `http` or `https`: that of the listener's own origin, or of what its caller asks a proxy for.
     pub scheme: &'static str,
     /// Which authorities it answers to.
     pub hosts: Hosts<'a>,
@@ -88,6 +88,27 @@ pub fn judge(method: &Method, authority: Option<&str>, headers: &HeaderMap, rule
         Origin::Absent | Origin::Own if is_from_other_site(headers) => Verdict::CrossSite,
         Origin::Absent | Origin::Own => Verdict::Pass,
     }
+}
+
+/// Whether a page of another origin stands behind a request to a proxy, and says so in `Referer` alone.
+///
+/// A browser that has us as its proxy sends what every page loads through us, and to plain HTTP it adds no
+/// `Sec-Fetch-Site` and, with a simple GET, no `Origin`. A page can see to it that no `Referer` is sent either.
+#[must_use]
+pub fn refers_from_elsewhere(authority: Option<&str>, headers: &HeaderMap, rules: BrowserRules<'_>) -> bool {
+    // An `Origin` was judged, and is the better word.
+    let is_judged = headers.contains_key(ORIGIN);
+    !is_judged && headers.get_all(REFERER).iter().any(|value| is_another_page(value, authority, rules))
+}
+
+/// A relative reference (RFC 9110 10.1.3) is relative to the target; no browser sends one.
+fn is_another_page(referer: &HeaderValue, authority: Option<&str>, rules: BrowserRules<'_>) -> bool {
+    let Ok(text) = referer.to_str() else { return true };
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some(origin) = text.get(..scheme.len() + "://".len() + host.len()) else { return true };
+    let is_own = authority.is_some_and(|authority| is_own(origin, rules.scheme, authority));
+    !is_own && !rules.allowed_origins.iter().any(|allowed| origin.eq_ignore_ascii_case(allowed))
 }
 
 impl Hosts<'_> {

@@ -164,6 +164,8 @@ pub(crate) struct Limits {
     pub(crate) connections: Field<Count>,
     pub(crate) connections_per_caller: Field<Count>,
     pub(crate) requests: Field<Count>,
+    pub(crate) tunnels: Field<Count>,
+    pub(crate) tunnel_idle_timeout: Field<Span>,
     pub(crate) header_timeout: Field<Span>,
     pub(crate) idle_timeout: Field<Span>,
     pub(crate) body_timeout: Field<Span>,

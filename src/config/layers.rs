@@ -22,7 +22,7 @@ pub const ENVIRONMENT: [(&str, &[&str]); 6] = [
 ];
 
 /// Scalar defaults. Those of the credentials, which have names we cannot know, are filled in where they are resolved.
-const DEFAULTS: [(&[&str], &str); 13] = [
+const DEFAULTS: [(&[&str], &str); 14] = [
     (&["admin", "address"], "127.0.0.1:9901"),
     (&["log", "level"], "info"),
     (&["log", "format"], "text"),
@@ -32,6 +32,7 @@ const DEFAULTS: [(&[&str], &str); 13] = [
     (&["limits", "header_timeout"], "10s"),
     (&["limits", "idle_timeout"], "90s"),
     (&["limits", "body_timeout"], "60s"),
+    (&["limits", "tunnel_idle_timeout"], "1h"),
     (&["limits", "body_rate"], "64B"),
     (&["limits", "replay_memory"], "64MiB"),
     (&["limits", "token_answer"], "64KiB"),
@@ -39,8 +40,12 @@ const DEFAULTS: [(&[&str], &str); 13] = [
 ];
 
 /// The same for keys that take a number.
-const NUMBERS: [(&[&str], i32); 3] =
-    [(&["limits", "header_fields"], 100), (&["limits", "connections"], 10_000), (&["limits", "requests"], 8192)];
+const NUMBERS: [(&[&str], i32); 4] = [
+    (&["limits", "header_fields"], 100),
+    (&["limits", "connections"], 10_000),
+    (&["limits", "requests"], 8192),
+    (&["limits", "tunnels"], 1000),
+];
 
 /// Merges the layers over `written`, the file's table. `variable` looks an environment variable up.
 pub(crate) fn merge(written: &DeTable<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Tree {

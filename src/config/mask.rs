@@ -6,7 +6,7 @@
 //! the opposite is not.
 
 /// Keys whose values are no secrets.
-const HARMLESS: [&str; 95] = [
+const HARMLESS: [&str; 97] = [
     "accept_token_types",
     "access",
     "actor_token_type",
@@ -101,6 +101,8 @@ const HARMLESS: [&str; 95] = [
     "token_endpoint",
     "token_type",
     "total",
+    "tunnel_idle_timeout",
+    "tunnels",
     "url",
 ];
 

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{Addresses, ConnectError, Destination, authority, no_host};
+use super::{Addresses, ConnectError, Destination, NamedBy, authority, lookup, no_host};
 
 /// A connection on which nothing was heard for this long is asked whether it is still one.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ pub(super) async fn open(destination: &Destination<'_>, within: Duration) -> Res
     }
     let target = Uri::builder().scheme("http").authority(authority(host, destination.port)).path_and_query("/").build();
     let target = target.map_err(|_| no_host())?;
-    let mut connector = HttpConnector::new_with_resolver(Resolver(addresses));
+    let mut connector = HttpConnector::new_with_resolver(Resolver(addresses, destination.named_by));
     connector.enforce_http(false);
     connector.set_nodelay(true);
     // A tunnel may idle for as long as it pleases: whether its far end is still there is asked below HTTP.
@@ -67,10 +67,9 @@ fn classify(error: Box<dyn Error + Send + Sync>) -> ConnectError {
     ConnectError::Refused(error)
 }
 
-/// `getaddrinfo` on tokio's blocking threads, which are bounded in number. Ours so that its failures can be told from a
-/// refused connection, and so that what is not admitted is left out.
+/// Ours so that its failures can be told from a refused connection, and so that what is not admitted is left out.
 #[derive(Clone, Debug)]
-struct Resolver(Addresses);
+struct Resolver(Addresses, NamedBy);
 
 #[derive(Debug, thiserror::Error)]
 enum Unresolved {
@@ -90,10 +89,9 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let admitted = self.0;
+        let Self(admitted, named_by) = *self;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(Unresolved::Failed)?;
-            let mut addresses: Vec<_> = found.collect();
+            let mut addresses = lookup::lookup(name.as_str(), named_by).await.map_err(Unresolved::Failed)?;
             if addresses.is_empty() {
                 return Err(Unresolved::Failed(io::Error::new(io::ErrorKind::NotFound, "no address")));
             }

@@ -1,6 +1,6 @@
 //! Connections over loopback, and to where none may lead.
 
-use super::{Addresses, ConnectError, Destination, Stream, dial};
+use super::{Addresses, ConnectError, Destination, NamedBy, Stream, dial};
 use crate::tls::{Alpn, Profile, Settings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,14 @@ use tokio::net::TcpListener;
 const LONG: Duration = Duration::from_secs(20);
 
 fn plain(host: &str, port: u16) -> Destination<'_> {
-    Destination { host, port, tls: None, addresses: Addresses::CONFIGURED, dead_after: None }
+    Destination {
+        host,
+        port,
+        tls: None,
+        addresses: Addresses::CONFIGURED,
+        named_by: NamedBy::Configuration,
+        dead_after: None,
+    }
 }
 
 fn secure<'a>(host: &'a str, port: u16, profile: &'a Profile) -> Destination<'a> {

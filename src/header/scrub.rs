@@ -16,7 +16,20 @@ pub fn scrub(headers: &mut HeaderMap, attached: &HeaderValue) {
     let attached = attached.as_bytes();
     // Tokens have hundreds of bytes, and every answer comes by here.
     let from = memchr::memrchr(b' ', attached).map_or(0, |space| space + 1);
-    let credential = attached.get(from..).unwrap_or_default();
+    mask(headers, attached.get(from..).unwrap_or_default());
+}
+
+/// Removes the words of `secret` from the values of an answer's fields: unlike a token it has no scheme before it, and
+/// any part may be the one that counts.
+pub fn scrub_words(headers: &mut HeaderMap, secret: &HeaderValue) {
+    let secret = secret.as_bytes();
+    if secret.contains(&b' ') {
+        mask(headers, secret);
+    }
+    secret.split(|byte| *byte == b' ').for_each(|word| mask(headers, word));
+}
+
+fn mask(headers: &mut HeaderMap, credential: &[u8]) {
     if credential.len() < LEAST {
         return;
     }
@@ -43,7 +56,7 @@ fn without(value: &[u8], credential: &[u8]) -> HeaderValue {
 mod tests {
     use http::HeaderValue;
 
-    use super::scrub;
+    use super::{scrub, scrub_words};
     use crate::header::tests::{lines, map};
 
     #[test]
@@ -66,5 +79,22 @@ mod tests {
         let mut headers = map(&["x-a: short"]);
         scrub(&mut headers, &HeaderValue::from_static("short"));
         assert_eq!(lines(&headers), ["x-a: short"], "a word that stands there by chance");
+    }
+
+    #[test]
+    fn of_a_secret_every_word_is_masked_that_is_long_enough() {
+        let secret = HeaderValue::from_static("Key id=0123456789abcdef sig=fedcba9876543210 v2");
+        let mut headers = map(&[
+            "x-a: id=0123456789abcdef",
+            "x-b: <sig=fedcba9876543210>",
+            "x-c: Key id=0123456789abcdef sig=fedcba9876543210 v2",
+            "x-d: v2",
+        ]);
+        scrub_words(&mut headers, &secret);
+        assert_eq!(lines(&headers), ["x-a: ***", "x-b: <***>", "x-c: ***", "x-d: v2"]);
+
+        let mut headers = map(&["x-a: four words of few letters", "x-b: four words of many"]);
+        scrub_words(&mut headers, &HeaderValue::from_static("four words of few letters"));
+        assert_eq!(lines(&headers), ["x-a: ***", "x-b: four words of many"]);
     }
 }

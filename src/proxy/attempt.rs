@@ -1,37 +1,34 @@
-//! The attempt loop: attach a token, send, and judge the answer. Every reason for another attempt has its own bound:
-//! a stale connection (once lost, and whenever nothing was sent, on a fresh connection), a proof that lacked a nonce
-//! (once for each token), a renewed token (once).
+//! The attempts of an exchange: attach a token, send (`sending`), and judge the answer. Every reason for another attempt
+//! has its own bound: a stale connection (once lost, and whenever nothing was sent, on a fresh connection), a proof that
+//! lacked a nonce (once for each token), a renewed token (once).
+
+mod sending;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::destination::{Destination, Way};
+use super::destination::Destination;
 use super::discard::discard;
-use super::interim::Following;
 use super::look::{UpstreamBody, look};
 use super::plan::NamedCredential;
-use super::prepare::{Credential, Hop, Prepared};
+use super::prepare::Prepared;
 use super::record::OpenRecord;
 use super::refusal::Change;
-use super::replay::{AttemptBody, CallerBody, Gate, Progress};
-use super::settings::{Replay, Timeouts};
+use super::replay::{AttemptBody, CallerBody, Progress};
+use super::sent::Kept;
+use super::settings::Replay;
 use super::upgrade::Upgrade;
-use super::{Stop, grpc, stop, upgrade};
+use super::{Stop, grpc, stop};
 use crate::access_log::NotReplayed;
 use crate::answer::Failure;
 use crate::header::{self, Pseudonym};
 use crate::limit::{Limit, RetryBudget};
-use crate::server::{self, Connection};
+use crate::server::Connection;
 use crate::token::{Cell, MintFailure, MintFailureKind, Principal, Renewal, Token, Verdict};
-use crate::upstream::{Lease, Protocol, SendError};
-
-/// How often a request that was not sent at all, or not processed, is given to another connection.
-const UNSENT_RETRIES: u8 = 2;
+use crate::upstream::Lease;
 
 /// One exchange with the upstream.
 pub(super) struct Attempts<'a> {
@@ -57,8 +54,8 @@ pub(super) struct Answered {
     pub(super) body: CallerBody,
     /// What the upstream consented to, with a 101.
     pub(super) upgrade: Option<Box<Upgrade>>,
-    /// The credential of its request, where trailers may follow that must not repeat it.
-    pub(super) credential: Option<Box<HeaderValue>>,
+    /// What its request carried, where trailers may follow that must not repeat it.
+    pub(super) sent: Option<Box<Kept>>,
 }
 
 /// The field in which an upstream gives the nonce for the next proof (RFC 9449 8.1).
@@ -163,12 +160,12 @@ impl Attempts<'_> {
         let answered = self.with_nonce(attached, answered, open).await?;
         let Some(external) = &self.named.external else { return Ok((answered, Verdict::Accepted)) };
         let rules = external.rejection();
-        let Answered { mut answer, lease, body, upgrade, credential } = answered;
+        let Answered { mut answer, lease, body, upgrade, sent } = answered;
         let mut verdict = rules.head(answer.status(), answer.headers());
         if verdict == Verdict::Look {
             (answer, verdict) = look(answer, &self.prepared.method, rules, self.end).await;
         }
-        let mut answered = Answered { answer, lease, body, upgrade, credential };
+        let mut answered = Answered { answer, lease, body, upgrade, sent };
         if verdict == Verdict::Accepted && self.is_ended_call(&answered) {
             verdict = grpc::head(&answered.answer, rules);
         }
@@ -266,166 +263,11 @@ impl Attempts<'_> {
         }
     }
 
-    /// Sends the request with what is attached and waits for the head of an answer.
-    async fn forward(&self, attached: Option<&Attached<'_>>, open: &mut OpenRecord) -> Result<Answered, Stop> {
-        let way = self.destination.way(self.named, attached.map(|attached| attached.token))?;
-        let connect = self.connect_time();
-        let mut lease = way.pool().checkout(connect).await.map_err(|error| stop::checkout(&error))?;
-        let mut request = self.request(attached, &way, &lease)?;
-        let mut unsent = 0;
-        let mut lost = false;
-        loop {
-            let was_reused = lease.is_reused();
-            match self.send(&mut lease, request, attached).await? {
-                Ok(answer) if self.misses_expectation(&answer) => request = self.request(attached, &way, &lease)?,
-                Ok(mut answer) => {
-                    open.record.upstream_status = Some(answer.status().as_u16());
-                    let upgrade = self.switched(&answer)?;
-                    if !header::is_framed_once(answer.version(), answer.headers()) {
-                        return Err(Stop::with(
-                            Failure::UpstreamProtocol,
-                            "the answer's length can be read in two ways",
-                        ));
-                    }
-                    if let Some(attached) = attached {
-                        attached.cell.note_nonce(way.origin(), answer.headers());
-                        header::scrub(answer.headers_mut(), &attached.value);
-                    }
-                    let body = self.body.clone();
-                    let credential = attached.filter(|_| self.passes_trailers()).map(|attached| attached.value.clone());
-                    let (answer, credential) = (answer.map(UpstreamBody::new), credential.map(Box::new));
-                    return Ok(Answered { answer, lease, body, upgrade, credential });
-                }
-                // Nobody has seen it, nor its proof.
-                Err(SendError::Unsent(returned)) if unsent < UNSENT_RETRIES => {
-                    unsent += 1;
-                    way.pool().stale();
-                    request = *returned;
-                }
-                Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
-                // The upstream says that nothing was applied (RFC 9113 8.7), so the method does not matter.
-                Err(SendError::Refused(error)) if unsent < UNSENT_RETRIES && self.body.take_over().is_ok() => {
-                    tracing::debug!(%error, "the upstream refused a stream; sending again on another connection");
-                    unsent += 1;
-                    request = self.request(attached, &way, &lease)?;
-                }
-                Err(SendError::Lost(error)) if was_reused && !lost && self.may_repeat() => {
-                    if !self.retries.spend() {
-                        open.limit = Some(Limit::Retries);
-                        return Err(stop::send(&SendError::<AttemptBody>::Lost(error), self.connection));
-                    }
-                    tracing::debug!(%error, "a pooled connection was dead; sending again on a new one");
-                    lost = true;
-                    way.pool().stale();
-                    request = self.request(attached, &way, &lease)?;
-                }
-                Err(error) => return Err(stop::send(&error, self.connection)),
-            }
-            lease = way.pool().open(self.connect_time()).await.map_err(|error| stop::checkout(&error))?;
-        }
-    }
-
-    /// The next request to send. A proof serves one request only (RFC 9449 4.2), so each gets its own.
-    fn request(
-        &self,
-        attached: Option<&Attached<'_>>,
-        way: &Way<'_>,
-        lease: &Lease<AttemptBody>,
-    ) -> Result<Request<AttemptBody>, Stop> {
-        let mut request = self.authorized(attached, way.origin(), lease.protocol())?;
-        if let Some(host) = way.host(self.named) {
-            request.headers_mut().insert(HOST, host.clone());
-        }
-        Ok(request)
-    }
-
-    fn authorized(
-        &self,
-        attached: Option<&Attached<'_>>,
-        origin: &str,
-        protocol: Protocol,
-    ) -> Result<Request<AttemptBody>, Stop> {
-        if self.prepared.upgrade.is_some() && protocol != Protocol::Http1 {
-            return Err(upgrade::impossible());
-        }
-        let hop = Hop { protocol, expects: self.prepared.expects && self.expects_in_turn(protocol) };
-        let body = self.body.attempt(if hop.expects { Gate::Shut(None) } else { Gate::Open });
-        let Some(attached) = attached else { return Ok(self.prepared.request(None, body, hop)) };
-        let proof = match attached.cell.dpop() {
-            Some(_) => attached.proof(&self.prepared, origin).transpose()?,
-            None => None,
-        };
-        let credential = Credential { header: self.named.injected(), value: attached.value.clone(), proof };
-        Ok(self.prepared.request(Some(credential), body, hop))
-    }
-
     /// Waits within the time that the whole exchange may take; none when that is over first.
     async fn before_end<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
         match self.end {
             None => Some(waiting.await),
             Some(end) => tokio::time::timeout_at(end, waiting).await.ok(),
-        }
-    }
-
-    /// How long connecting may take: its own limit, or what is left of the whole exchange's.
-    fn connect_time(&self) -> Duration {
-        let connect = self.named.settings.timeouts.connect;
-        self.end.map_or(connect, |end| connect.min(end.saturating_duration_since(Instant::now())))
-    }
-
-    /// Whether the caller is sent trailers: over HTTP/2 always, otherwise where it reads them.
-    pub(super) fn passes_trailers(&self) -> bool {
-        self.prepared.reads_trailers || self.connection.protocol == server::Protocol::Http2
-    }
-
-    /// RFC 9110 9.2.2: only what is idempotent, and only while every byte of its body is still there.
-    fn may_repeat(&self) -> bool {
-        is_idempotent(&self.prepared.method) && self.body.take_over().is_ok()
-    }
-
-    /// Sends once; the first-byte time-out starts with the last byte of the request that moved. A body that is held
-    /// back goes on its way when the upstream has had its time to ask for it.
-    async fn send(
-        &self,
-        lease: &mut Lease<AttemptBody>,
-        mut request: Request<AttemptBody>,
-        attached: Option<&Attached<'_>>,
-    ) -> Result<Result<Response<Incoming>, SendError<AttemptBody>>, Stop> {
-        // A caller that logs a connection in at a host of its own choice must not do so for others.
-        if self.named.passes_through && header::authenticates_connection(&self.prepared.headers) {
-            lease.spend();
-        }
-        let Timeouts { first_byte, continue_, .. } = self.named.settings.timeouts;
-        let mut deadline = Instant::now() + first_byte;
-        let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| Instant::now() + continue_);
-        let following = Following::new(&mut request, self, attached.map(|attached| &attached.value));
-        lease.read_for(self.connection.valve());
-        let mut sending = std::pin::pin!(lease.send(request));
-        let mut answering = std::future::poll_fn(|cx| {
-            let sent = sending.as_mut().poll(cx);
-            // Those that came with the answer come before it, and behind it comes none.
-            following.pass_on(sent.is_pending().then_some(cx.waker()));
-            sent
-        });
-        loop {
-            let at = [self.end, release].into_iter().flatten().fold(deadline, Instant::min);
-            if let Ok(sent) = tokio::time::timeout_at(at, &mut answering).await {
-                return Ok(sent);
-            }
-            if release.take_if(|release| *release <= at).is_some() {
-                if self.body.release() {
-                    self.named.expectations.ignored();
-                }
-                continue;
-            }
-            let moved = match self.body.progress() {
-                Progress::Moving(last) | Progress::Ended(Some(last)) => last + first_byte,
-                Progress::Ended(None) | Progress::Failed => at,
-            };
-            if moved <= at || self.end.is_some_and(|end| end <= at) {
-                return Err(Stop::new(Failure::UpstreamTimeout));
-            }
-            deadline = moved;
         }
     }
 }

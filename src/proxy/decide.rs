@@ -165,7 +165,12 @@ fn proxied(
         return asked.tunnel().map(|endpoint| Proxied::Tunnel(Box::new(endpoint)));
     }
     refuse_trace(&parts.method)?;
-    match asked.covered(parts, plan, context.connection)? {
+    let covered = asked.covered(parts, plan, context.connection)?;
+    // What is passed through has nothing of ours, and pages are made of what other hosts serve.
+    if !matches!(covered, Covered::PassThrough(_)) {
+        refuse_other_pages(asked, parts, context.connection)?;
+    }
+    match covered {
         Covered::Named(named, prefix) => {
             found.named = Some(Arc::clone(&named));
             inspect(parts.uri.path(), named.settings.path)?;
@@ -174,6 +179,16 @@ fn proxied(
         Covered::PassThrough(named) => Ok(Proxied::PassThrough(named)),
         Covered::Ourselves => route(plan, parts, found).map(|(named, prefix)| Proxied::Routed(named, prefix)),
     }
+}
+
+/// Our credential is not for a page of another site, where no caller has to prove that it is none.
+fn refuse_other_pages(asked: &Asked, parts: &Parts, connection: &Connection) -> Result<(), Stop> {
+    let allowed_origins = &connection.listener.allowed_origins;
+    let rules = BrowserRules { scheme: asked.scheme(), hosts: Hosts::Any, allowed_origins };
+    if admits_everyone(connection) && browser::refers_from_elsewhere(authority(parts), &parts.headers, rules) {
+        return Err(Stop::new(Failure::CrossSite));
+    }
+    Ok(())
 }
 
 /// RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target, where it has one, replaces `Host`. Where we are no proxy
@@ -197,17 +212,24 @@ fn judge(parts: &Parts, plan: &Plan, connection: &Connection, asked: Option<&Ask
     let names_host = |authority: &str| plan.routes.names_host(authority);
     let listener = &connection.listener;
     let hosts = match listener.address {
-        // What a proxy is asked for is no name of its own. No page can make its browser ask in absolute-form.
+        // What a proxy is asked for is no name of its own, and only a browser that was told to asks in absolute-form.
         Address::Tcp(_) | Address::Unix(_) if asked.is_some() => Hosts::Any,
         Address::Tcp(_) if listener.address.is_local() => Hosts::Loopback(&names_host),
         Address::Tcp(_) | Address::Unix(_) => Hosts::Any,
     };
-    let rules = BrowserRules { scheme: connection.scheme(), hosts, allowed_origins: &listener.allowed_origins };
+    let scheme = asked.map_or(connection.scheme(), Asked::scheme);
+    let rules = BrowserRules { scheme, hosts, allowed_origins: &listener.allowed_origins };
     browser::judge(&parts.method, authority(parts), &parts.headers, rules)
 }
 
 fn authority(parts: &Parts) -> Option<&str> {
     parts.headers.get(HOST).and_then(|host| host.to_str().ok())
+}
+
+/// Whether the listener lets callers in that prove nothing.
+fn admits_everyone(connection: &Connection) -> bool {
+    let listener = &connection.listener;
+    listener.callers.is_none() && (listener.address.is_local() || listener.dangerous_anonymous_callers)
 }
 
 /// An unknown caller passes only where the listener admits everyone; where it names its callers, nobody else passes.

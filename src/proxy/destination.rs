@@ -15,7 +15,7 @@ use super::replay::AttemptBody;
 use super::settings::{FromToken, HostHeader};
 use super::stop::Stop;
 use crate::answer::Failure;
-use crate::connect;
+use crate::connect::{self, NamedBy};
 use crate::target::Host;
 use crate::token::Token;
 use crate::upstream::{Endpoint, Key, Pool, Pools, Protocol};
@@ -170,7 +170,8 @@ impl FromToken {
             return Err(NotAllowed::NotListed);
         }
         let authority = host.authority(default).ok_or(NotAllowed::NotAUrl)?;
-        Ok(Endpoint { tls: template.tls.clone().filter(|_| is_https), authority, ..template.clone() })
+        let tls = template.tls.clone().filter(|_| is_https);
+        Ok(Endpoint { tls, authority, named_by: NamedBy::Others, ..template.clone() })
     }
 }
 

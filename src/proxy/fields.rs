@@ -69,7 +69,7 @@ pub(super) fn compute(
         .fields()
         .iter()
         .filter_map(|(name, source)| match source {
-            HeaderValueSource::Fixed(_) => None,
+            HeaderValueSource::Fixed(_) | HeaderValueSource::Secret(_) => None,
             HeaderValueSource::Formula(formula) if !has_secrets && formula.uses_secrets() => Some(Ok(Some(UNKNOWN))),
             HeaderValueSource::Formula(formula) => {
                 Some(value(formula, &activation).map_err(|problem| stop::formula(&format!("field `{name}`"), &problem)))
@@ -85,18 +85,29 @@ pub(super) fn compute(
 }
 
 impl Computed {
-    /// Sets the configured fields, each in place of what the caller sent under its name.
-    pub(super) fn apply(&mut self, named: &NamedCredential, headers: &mut HeaderMap) {
+    /// Sets the configured fields, each in place of what the caller sent under its name. The result is the values among
+    /// them that are secrets, or made from some.
+    pub(super) fn apply(&mut self, named: &NamedCredential, headers: &mut HeaderMap) -> Vec<HeaderValue> {
+        let mut secrets = Vec::new();
         for (name, source) in named.fields() {
             let value = match source {
                 HeaderValueSource::Fixed(value) => Some(value.clone()),
-                HeaderValueSource::Formula(_) => self.values.next().flatten(),
+                HeaderValueSource::Secret(value) => {
+                    secrets.push(value.clone());
+                    Some(value.clone())
+                }
+                HeaderValueSource::Formula(_) => {
+                    let value = self.values.next().flatten();
+                    secrets.extend(value.clone().filter(HeaderValue::is_sensitive));
+                    value
+                }
             };
             match value {
                 Some(value) => drop(headers.insert(name, value)),
                 None => drop(headers.remove(name)),
             }
         }
+        secrets
     }
 }
 

@@ -14,7 +14,7 @@ use super::plan::{NamedCredential, Plan};
 use super::settings::NamedCredential as Settings;
 use super::stop::Stop;
 use crate::answer::{Detail, Failure};
-use crate::connect;
+use crate::connect::{self, NamedBy};
 use crate::metrics::NamedCredentialMetrics;
 use crate::route::{Match, Route, Router};
 use crate::server::{Address, Connection, ForwardProxy, Protocol};
@@ -107,6 +107,11 @@ impl Asked {
         Ok(Some(Self { rules: Arc::clone(rules), is_https, host }))
     }
 
+    /// `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.is_https { "https" } else { "http" }
+    }
+
     /// What covers it.
     pub(super) fn covered(&self, parts: &Parts, plan: &Plan, connection: &Connection) -> Result<Covered, Stop> {
         let Some(forward) = &plan.forward else { return Err(Stop::new(Failure::Internal)) };
@@ -139,7 +144,12 @@ impl Asked {
         let authority = self.host.authority(0).ok_or_else(|| Stop::new(Failure::BadTarget))?;
         // Mostly TLS is spoken in it, and a proxy lets the same `CONNECT` through that it would get for an https URL.
         let http_proxy = self.rules.http_proxies.of(true);
-        Ok(Endpoint { http_proxy, addresses: self.rules.addresses, ..Endpoint::new(None, authority) })
+        Ok(Endpoint {
+            http_proxy,
+            addresses: self.rules.addresses,
+            named_by: NamedBy::Others,
+            ..Endpoint::new(None, authority)
+        })
     }
 
     /// What was asked for, without path and query: for the access log.
@@ -171,7 +181,12 @@ impl Asked {
         let tls = self.is_https.then(|| Arc::clone(&self.rules.tls));
         let authority = self.host.authority(self.usual_port())?;
         let http_proxy = self.rules.http_proxies.of(self.is_https);
-        Some(Endpoint { http_proxy, addresses: self.rules.addresses, ..Endpoint::new(tls, authority) })
+        Some(Endpoint {
+            http_proxy,
+            addresses: self.rules.addresses,
+            named_by: NamedBy::Others,
+            ..Endpoint::new(tls, authority)
+        })
     }
 
     /// Whether a caller means the listener that it reached, and sent that through its proxy, too.

@@ -2,9 +2,10 @@
 
 use std::task::Waker;
 
-use http::{HeaderValue, Request, StatusCode, Version};
+use http::{Request, StatusCode, Version};
 
 use super::attempt::Attempts;
+use super::sent::Sent;
 use crate::header;
 use crate::server::{Connection, Protocol};
 use crate::upstream::Interims;
@@ -19,22 +20,18 @@ pub(super) fn are_for(connection: &Connection, version: Version) -> bool {
 pub(super) struct Following<'a> {
     interims: Option<Interims>,
     attempts: &'a Attempts<'a>,
-    credential: Option<&'a HeaderValue>,
+    sent: &'a Sent<'a>,
 }
 
 impl<'a> Following<'a> {
-    /// Follows `request`'s, where someone is interested in them; none repeats `credential`.
-    pub(super) fn new<B>(
-        request: &mut Request<B>,
-        attempts: &'a Attempts<'a>,
-        credential: Option<&'a HeaderValue>,
-    ) -> Self {
+    /// Follows `request`'s, where someone is interested in them; none repeats what was `sent`.
+    pub(super) fn new<B>(request: &mut Request<B>, attempts: &'a Attempts<'a>, sent: &'a Sent<'a>) -> Self {
         let is_for_us = attempts.prepared.expects && attempts.body.is_held_back();
         let interims = (is_for_us || attempts.prepared.passes_interims).then(Interims::new);
         if let Some(interims) = &interims {
             interims.follow(request);
         }
-        Self { interims, attempts, credential }
+        Self { interims, attempts, sent }
     }
 
     /// Deals with all that have come; `waker` is told when there are more.
@@ -45,9 +42,7 @@ impl<'a> Following<'a> {
                 self.attempts.body.release();
             } else if self.attempts.prepared.passes_interims {
                 header::strip_response_hop_by_hop(&mut headers);
-                if let Some(credential) = self.credential {
-                    header::scrub(&mut headers, credential);
-                }
+                self.sent.scrub(&mut headers);
                 header::append_via(&mut headers, Version::HTTP_11, self.attempts.pseudonym);
                 self.attempts.connection.interim(status, &headers);
             }

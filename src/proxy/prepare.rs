@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) method: Method,
     pub(super) target: Uri,
     pub(super) headers: HeaderMap,
+    /// The values of configured fields that are secrets, or made from some.
+    pub(super) secrets: Vec<HeaderValue>,
     /// The field that the credential goes into, once there is room for it.
     room: Option<HeaderName>,
     /// Where the tokens for this exchange are; none: there is no token to attach.
@@ -129,7 +131,7 @@ pub(super) fn prepare(
     let connection = context.connection;
     let asked = header::Asked { peer: &connection.peer, host: asked_host.as_ref(), scheme: connection.scheme() };
     header::set_forwarded(headers, settings.forwarded, asked);
-    computed.apply(named, headers);
+    let secrets = computed.apply(named, headers);
     if settings.host_header != HostHeader::Caller || !headers.contains_key(HOST) {
         headers.insert(HOST, named.host.clone());
     }
@@ -141,6 +143,7 @@ pub(super) fn prepare(
         method: parts.method,
         target: origin_form(outgoing),
         headers: parts.headers,
+        secrets,
         room: None,
         cell: computed.cell,
         protocol,

@@ -27,6 +27,8 @@ pub(super) struct OpenRecord {
     place: Option<Place>,
     /// Whether more were being served than may be when it came.
     is_crowded: bool,
+    /// Whether it counts as a tunnel and no longer as a request that is being served.
+    is_tunnel: bool,
     shared: Arc<Shared>,
 }
 
@@ -56,7 +58,7 @@ impl OpenRecord {
         };
         let is_crowded = shared.in_flight.inc() >= shared.most_in_flight;
         let shared = Arc::clone(shared);
-        Self { record, named: None, body: None, limit: None, place: None, is_crowded, shared }
+        Self { record, named: None, body: None, limit: None, place: None, is_crowded, is_tunnel: false, shared }
     }
 
     /// Holds the exchange against `limits.requests`; those that are refused count for as long as that takes.
@@ -65,6 +67,18 @@ impl OpenRecord {
             self.limit = Some(Limit::Requests);
             return Err(limits::crowded("as many requests are being served as may be"));
         }
+        Ok(())
+    }
+
+    /// Holds the exchange against `limits.tunnels`. From then on it takes no place of those who are served in a moment.
+    pub(super) fn enter_tunnel(&mut self) -> Result<(), Stop> {
+        if self.shared.tunnels.inc() >= self.shared.most_tunnels {
+            self.shared.tunnels.dec();
+            self.limit = Some(Limit::Tunnels);
+            return Err(limits::crowded("as many tunnels are open as may be"));
+        }
+        self.shared.in_flight.dec();
+        self.is_tunnel = true;
         Ok(())
     }
 
@@ -105,7 +119,8 @@ impl Drop for OpenRecord {
         if self.record.status == 0 {
             self.record.error = Some("caller_gone");
         }
-        self.shared.in_flight.dec();
+        let counted = if self.is_tunnel { &self.shared.tunnels } else { &self.shared.in_flight };
+        counted.dec();
         if let Some(limit) = self.limit {
             self.shared.limited.count(limit);
         }

@@ -16,6 +16,7 @@ use super::attempt::Answered;
 use super::look::{self, UpstreamBody};
 use super::record::OpenRecord;
 use super::replay::{AttemptBody, CallerBody, Progress};
+use super::sent::Kept;
 use crate::answer::{PROXY_STATUS, REQUEST_ID};
 use crate::body::{AnswerBody, BodyError};
 use crate::header::{self, Pseudonym};
@@ -29,7 +30,7 @@ pub(super) fn relay(
     pseudonym: &Pseudonym,
     limits: RelayLimits,
 ) -> Response<AnswerBody> {
-    let Answered { answer, lease, body: request_body, credential, .. } = answered;
+    let Answered { answer, lease, body: request_body, sent, .. } = answered;
     let (mut parts, incoming) = answer.into_parts();
     open.record.status = parts.status.as_u16();
     clean(&mut parts, &open, pseudonym);
@@ -59,7 +60,7 @@ pub(super) fn relay(
     }
     let end = limits.end;
     let (lease, open, waiting) = (Some(lease), Some(open), Watch::default());
-    let mut relay = Relay { incoming, lease, request_body, credential, open, idle, end, waiting };
+    let mut relay = Relay { incoming, lease, request_body, sent, open, idle, end, waiting };
     if relay.incoming.is_end_stream() {
         relay.complete();
     }
@@ -95,7 +96,7 @@ struct Relay {
     lease: Option<Lease<AttemptBody>>,
     request_body: CallerBody,
     /// What trailers must not repeat.
-    credential: Option<Box<HeaderValue>>,
+    sent: Option<Box<Kept>>,
     /// Taken when the body has ended; dropped with the body when the caller goes away before.
     open: Option<OpenRecord>,
     idle: Option<Duration>,
@@ -154,8 +155,8 @@ impl Body for Relay {
                 this.waiting.rest();
                 if let Some(trailers) = frame.trailers_mut() {
                     header::strip_answer_trailers(trailers);
-                    if let Some(credential) = &this.credential {
-                        header::scrub(trailers, credential);
+                    if let Some(sent) = &this.sent {
+                        sent.scrub(trailers);
                     }
                 }
                 if let (Some(data), Some(open)) = (frame.data_ref(), &mut this.open) {

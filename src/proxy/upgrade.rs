@@ -17,8 +17,9 @@ use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::attempt::{Answered, Attempts};
+use super::carry::Until;
 use super::record::OpenRecord;
-use super::relay::{self, RelayLimits};
+use super::relay;
 use super::stop::Stop;
 use crate::answer::Failure;
 use crate::body::{self, AnswerBody};
@@ -138,7 +139,7 @@ pub(super) fn switch(
     upgrade: Upgrade,
     mut open: OpenRecord,
     pseudonym: &Pseudonym,
-    limits: RelayLimits,
+    until: Until,
 ) -> Response<AnswerBody> {
     let Answered { mut answer, lease, .. } = answered;
     let upstream = hyper::upgrade::on(&mut answer);
@@ -151,7 +152,7 @@ pub(super) fn switch(
         upgrade.ask(&mut parts.headers);
     }
     open.record.status = parts.status.as_u16();
-    tunnel::open((upgrade.caller, upstream), lease, open, limits);
+    tunnel::open((upgrade.caller, upstream), lease, open, until);
     Response::from_parts(parts, body::empty())
 }
 

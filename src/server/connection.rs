@@ -9,6 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 
 use super::ListenerSettings;
+use super::drain::Distrust;
 use super::interim::Interims;
 use super::pace::LeastPace;
 use crate::answer::Failure;
@@ -72,6 +73,8 @@ pub struct Connection {
     /// How fast the caller has to send a request body, where the service is to see to it: in HTTP/2, where only who
     /// reads a body knows whether it waits for the caller. None where the guard sees to it.
     pub body_pace: Option<LeastPace>,
+    /// When what takes the connection over ends with the trust in its caller. In HTTP/2 that ends with the connection.
+    pub distrust: Option<Distrust>,
     /// Heads that the guard let hyper see.
     heads: AtomicU64,
     /// Requests that reached the service; hyper serves them in order, one at a time.
@@ -99,6 +102,7 @@ impl Connection {
             secured: None,
             protocol: Protocol::Http1,
             body_pace: None,
+            distrust: None,
             heads: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             refused: OnceLock::new(),

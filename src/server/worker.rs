@@ -214,7 +214,9 @@ impl<S: Service> Serve<S> {
             let mut connection = Connection::new(peer, listener);
             connection.secured = secured;
             connection.protocol = protocol;
-            self.serve(socket, connection, drain.trusting(trust), counted);
+            let drain = drain.trusting(trust);
+            connection.distrust = drain.distrust();
+            self.serve(socket, connection, drain, counted);
         }
     }
 

@@ -93,6 +93,13 @@ impl Trust {
         self.0.has_changed().is_err()
     }
 
+    /// One that lasts until what comes with it is dropped.
+    #[cfg(test)]
+    pub(crate) fn example() -> (watch::Sender<()>, Self) {
+        let (sender, receiver) = watch::channel(());
+        (sender, Self(receiver))
+    }
+
     /// Resolves once they no longer do.
     pub async fn over(&mut self) {
         while self.0.changed().await.is_ok() {}

@@ -337,6 +337,8 @@ pub struct Inject {
 pub enum HeaderValueSource {
     /// The same for every request.
     Fixed(HeaderValue),
+    /// Likewise, and a secret.
+    Secret(HeaderValue),
     /// `{ formula = "…" }`, evaluated for each exchange.
     Formula(Arc<Formula>),
 }

@@ -1,7 +1,7 @@
 //! The framing of answers: what an upstream says about its length, what is no body however long it is said to be, and
 //! bytes that nobody asked for.
 
-use crate::support::http::{Connection, request};
+use crate::support::http::{Connection, fields, request};
 use crate::support::recorder::Reply;
 use crate::support::scripted::{Scripted, answer};
 use crate::support::servers::Servers;
@@ -179,4 +179,39 @@ async fn an_answer_that_is_complete_before_the_request_counts() {
         let answer = caller.answer(true).await.unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (said, &b"enough"[..]), "{}", answer.text());
     }
+}
+
+/// Secret fields that go out beside the token, and what answers a request repeats of all of it.
+const SECRETS: &str = "headers = [\n\
+     { name = \"x-api-key\", value = { dangerous_literal = \"canary-key-0123456789\" } },\n\
+     { name = \"x-account\", value = { dangerous_literal = \"Account canary-account-0123456789 7\" } },\n\
+     { name = \"x-version\", value = \"application/vnd.example.v1+json\" },\n]\n";
+
+/// C28: an answer that repeats a secret field of its request, in its head, before it or in trailers, does not tell it to
+/// the caller; what is no secret stays.
+#[tokio::test]
+async fn an_answer_does_not_repeat_secret_fields() {
+    let servers = Servers::start().await;
+    let upstream = Scripted::start().await;
+    let proxy = servers.proxy_to(upstream.address, SECRETS).await;
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    caller.send(&request("GET", "/orders/x", &[("TE", "trailers"), ("Connection", "TE")], b"")).await.unwrap();
+    let mut peer = upstream.accept().await;
+    let seen = peer.request().await;
+    assert_eq!(seen.field("x-api-key"), Some("canary-key-0123456789"));
+    let said = "X-Seen: <canary-key-0123456789>\r\nX-Account: canary-account-0123456789\r\n\
+                Content-Type: application/vnd.example.v1+json\r\n";
+    let head = "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n";
+    let body = "2\r\nok\r\n0\r\nX-Sum: canary-key-0123456789 42\r\n\r\n";
+    let hints = format!("HTTP/1.1 103 Early Hints\r\n{said}\r\n");
+    peer.send(format!("{hints}HTTP/1.1 200 OK\r\n{said}{head}\r\n{body}").as_bytes()).await;
+    for status in ["103", "200"] {
+        let head = caller.any_head().await.unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && !head.contains("canary"), "{head}");
+        assert_eq!((fields(&head, "x-seen"), fields(&head, "x-account")), (vec!["<***>"], vec!["***"]), "{head}");
+        assert_eq!(fields(&head, "content-type"), ["application/vnd.example.v1+json"], "{head}");
+    }
+    let rest = String::from_utf8(caller.bytes(2 + 3 + 3 + 2).await.unwrap()).unwrap();
+    assert!(!rest.contains("canary"), "{rest}");
+    assert_eq!(caller.line().await.unwrap(), "x-sum: *** 42\r\n");
 }

@@ -7,27 +7,52 @@ use crate::support::certificates::Authority;
 use crate::support::http::{self, Connection, request};
 use crate::support::oidc::{Issuer, RESOURCE};
 use crate::support::proxy::{Proxy, Setup, head};
+use crate::support::scripted::{self, Scripted};
 
 const SECRET: &str = "orders-secret-0123456789abcdef";
 
 /// Requests of one run.
 const REQUESTS: u64 = 40;
 
+/// With the issuer's own resource server behind the proxy.
 async fn with_dpop(nonces: bool) -> Option<(Issuer, Proxy)> {
+    let issuer = issuer_of_bound_tokens(nonces).await?;
+    let proxy = proxy_to(&issuer.resource.to_string(), &issuer).await;
+    Some((issuer, proxy))
+}
+
+async fn issuer_of_bound_tokens(nonces: bool) -> Option<Issuer> {
     let client = json!({"client_id": "orders", "client_secret": SECRET,
                         "metadata": {"dpop_bound_access_tokens": true}});
     let settings = json!({"clients": [client], "resources": [RESOURCE], "dpop_nonces": nonces});
-    let issuer = Issuer::with(&settings).await?;
+    Issuer::with(&settings).await
+}
+
+async fn proxy_to(api: &str, issuer: &Issuer) -> Proxy {
     let config = format!(
         "{head}[named_credentials.orders]\nurl = \"http://{api}\"\nexternal_credential = \"orders\"\n\
          [external_credentials.orders]\ntoken_endpoint = \"{endpoint}\"\nclient_id = \"orders\"\n\
          client_secret = {{ env = \"ORDERS_SECRET\" }}\ndpop = true\nresource = \"{RESOURCE}\"\n",
         head = head("info"),
-        api = issuer.resource,
         endpoint = issuer.token_endpoint(),
     );
-    let proxy = Setup::new(&config).env("ORDERS_SECRET", SECRET).run().await;
-    Some((issuer, proxy))
+    Setup::new(&config).env("ORDERS_SECRET", SECRET).run().await
+}
+
+/// C28: an answer that repeats the token and the proof of its request tells neither to the caller.
+#[tokio::test]
+async fn an_answer_does_not_repeat_the_proof() {
+    let Some(issuer) = issuer_of_bound_tokens(false).await else { return };
+    let upstream = Scripted::start().await;
+    let proxy = proxy_to(&upstream.address.to_string(), &issuer).await;
+    let mut caller = Connection::open(proxy.address).await.unwrap();
+    caller.send(&request("GET", "/orders/x", &[], b"")).await.unwrap();
+    let mut peer = upstream.accept().await;
+    let seen = peer.request().await;
+    let (proof, token) = (seen.field("dpop").unwrap(), seen.authorization().trim_start_matches("DPoP "));
+    peer.send(&scripted::answer(200, &[("x-proof", proof), ("x-token", token)], b"ok")).await;
+    let answer = caller.answer(true).await.unwrap();
+    assert_eq!((answer.field("x-proof"), answer.field("x-token")), (Some("***"), Some("***")), "{}", answer.head);
 }
 
 /// C13: every request carries a proof of its own.

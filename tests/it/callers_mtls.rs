@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use keybearer::connect::{self, Addresses, Destination};
+use keybearer::connect::{self, Addresses, Destination, NamedBy};
 use keybearer::tls::{Alpn, Profile, Settings};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -105,7 +105,8 @@ impl Secured {
         let (host, port) = (Ipv4Addr::LOCALHOST.to_string(), self.stage.proxy.address.port());
         let tls = Some((&profile, Alpn::Http1));
         let addresses = Addresses::CONFIGURED;
-        let destination = Destination { host: &host, port, tls, addresses, dead_after: None };
+        let destination =
+            Destination { host: &host, port, tls, addresses, named_by: NamedBy::Configuration, dead_after: None };
         let mut caller = connect::dial(&destination, Duration::from_secs(20)).await.ok()?;
         let request = format!("GET /{name}/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         caller.write_all(request.as_bytes()).await.ok()?;

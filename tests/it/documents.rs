@@ -262,7 +262,10 @@ fn size(bytes: usize) -> String {
 }
 
 fn time(duration: Duration) -> String {
-    format!("`\"{}s\"`", duration.as_secs())
+    match duration.as_secs() {
+        seconds if seconds % 3600 == 0 => format!("`\"{}h\"`", seconds / 3600),
+        seconds => format!("`\"{seconds}s\"`"),
+    }
 }
 
 fn number(number: usize) -> String {
@@ -279,6 +282,8 @@ fn defaults() -> Vec<(&'static str, String)> {
         connections,
         connections_per_caller,
         requests,
+        tunnels,
+        tunnel_idle_timeout,
         header_timeout,
         idle_timeout,
         body_timeout,
@@ -300,6 +305,8 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("connections", number(connections)),
         ("connections_per_caller", format!("{}, on loopback none", number(CONNECTIONS_PER_ADDRESS))),
         ("requests", number(requests)),
+        ("tunnels", number(tunnels)),
+        ("tunnel_idle_timeout", time(tunnel_idle_timeout)),
         ("idle_timeout", time(idle_timeout)),
         ("replay_memory", size(replay_memory)),
         ("token_answer", size(token_answer)),
@@ -326,6 +333,7 @@ fn status_of(limit: Limit) -> Option<Failure> {
         Limit::Connections
         | Limit::ConnectionsPerCaller
         | Limit::Requests
+        | Limit::Tunnels
         | Limit::CredentialRequests
         | Limit::Waiters => Failure::OverCapacity,
         Limit::CallerRate | Limit::CredentialRate => Failure::RateLimited,

@@ -262,11 +262,31 @@ async fn what_is_not_listed_is_not_reached() {
 #[tokio::test]
 async fn a_web_page_of_another_site_is_refused() {
     let stage = stage("true", "").await;
-    for (name, value) in [("Origin", "http://evil.example"), ("Sec-Fetch-Site", "cross-site")] {
+    for (name, value) in [
+        ("Origin", "http://evil.example"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Referer", "http://evil.example/a/page"),
+    ] {
         let bytes = request("GET", "http://localhost/v1/x", &[(name, value)], b"");
         stage.exchange(bytes).await.assert_problem(403, name);
     }
     stage.assert_untouched();
+    for own in [("Referer", "http://localhost/v1/page"), ("Origin", "http://localhost"), ("Sec-Fetch-Site", "none")] {
+        stage.pass(request("GET", "http://localhost/v1/x", &[own], b"")).await;
+    }
+    // What is asked of us in origin-form is judged as ever.
+    let address = stage.proxy.address.to_string();
+    stage.pass(format!("GET /orders/x HTTP/1.1\r\nHost: {address}\r\nReferer: http://evil.example/\r\n\r\n")).await;
+}
+
+/// A page is made of what other hosts serve, and what is passed through has nothing of ours.
+#[tokio::test]
+async fn a_page_may_load_what_is_passed_through() {
+    let stage = stage(PASSTHROUGH, "").await;
+    let target = format!("http://{}/image", stage.upstream.address);
+    let (_, seen) = stage.pass(request("GET", &target, &[("Referer", "http://a.example/a/page")], b"")).await;
+    assert_eq!(seen.fields("referer"), ["http://a.example/a/page"]);
 }
 
 /// B8: on a listener that is no proxy, an absolute target is for us or for nobody.

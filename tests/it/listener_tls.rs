@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use crate::http2::curl;
 use crate::support::certificates::{Authority, Identity};
 use crate::support::frames::{ACK, END_HEADERS, END_STREAM, Fields, HEADERS, SETTINGS, block, frame};
-use crate::support::recorder::Recorder;
+use crate::support::recorder::{Recorder, Reply};
+use crate::support::scripted::Scripted;
 use crate::support::stage::{Stage, named};
 use crate::support::{PATIENCE, eventually, within};
 
@@ -301,4 +302,59 @@ async fn http_2_that_was_agreed_on_has_to_begin_with_its_preface() {
     let mut answer = Vec::new();
     let _ = within("the end", PATIENCE, caller.read_to_end(&mut answer)).await;
     assert!(answer.starts_with(b"HTTP/1.1 505"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// A tunnel, a download over HTTP/1 and a stream of HTTP/2 last no longer than `drain.deadline` after nobody vouches for
+/// their caller any more.
+#[tokio::test]
+async fn what_is_open_is_cut_off_a_while_after_the_trust_in_its_caller() {
+    let far = Scripted::start().await;
+    let limits = format!(
+        "forward_proxy = {{ tunnel = [\"{}\"] }}\ndangerous = {{ private = true }}\n[drain]\ndeadline = \"500ms\"\n",
+        far.address
+    );
+    let ground = Ground::limited(", client_ca = \"callers.pem\"", &limits).await;
+    let identity = ground.authority.client("billing");
+    let unfinished = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun";
+    let mut tunnel = connect(&ground, &identity, b"http/1.1").await;
+    tunnel.write_all(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", far.address).as_bytes()).await.unwrap();
+    let mut peer = far.accept().await;
+    peer.send(b"tunnelled").await;
+    let mut download = connect(&ground, &identity, b"http/1.1").await;
+    ground.stage.upstream.next(Reply::new(unfinished));
+    download.write_all(b"GET /orders/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    read_until(&mut download, "begun").await;
+    let mut streams = connect(&ground, &identity, b"h2").await;
+    ground.stage.upstream.next(Reply::new(unfinished));
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let ask = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&secure("/orders/x")));
+    streams
+        .write_all(&[preface, frame(SETTINGS, 0, 0, b""), frame(SETTINGS, ACK, 0, b""), ask].concat())
+        .await
+        .unwrap();
+    read_until(&mut streams, "begun").await;
+    read_until(&mut tunnel, "tunnelled").await;
+
+    let other = Authority::new("the next CA of callers");
+    std::fs::write(ground.folder.join("callers.pem"), &other.certificate).unwrap();
+    let began = Instant::now();
+    ground.hang_up();
+    for (mut open, what) in [(tunnel, "tunnel"), (download, "download"), (streams, "streams")] {
+        let mut rest = Vec::new();
+        let _ = within("it is cut off", PATIENCE, open.read_to_end(&mut rest)).await;
+        assert!(began.elapsed() >= Duration::from_millis(450), "{what} had time until the deadline");
+    }
+    assert!(peer.is_closed().await);
+}
+
+/// Reads until this text has come.
+async fn read_until(stream: &mut tokio_rustls::client::TlsStream<TcpStream>, text: &str) {
+    let mut seen = Vec::new();
+    eventually(text, async || {
+        let mut buffer = [0; 4096];
+        let read = within("more", PATIENCE, stream.read(&mut buffer)).await.ok()?;
+        seen.extend_from_slice(&buffer[..read]);
+        String::from_utf8_lossy(&seen).contains(text).then_some(())
+    })
+    .await;
 }

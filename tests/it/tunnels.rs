@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use crate::support::http::Connection;
+use crate::support::metrics::Scrape;
 use crate::support::proxy::head;
 use crate::support::scripted::Scripted;
 use crate::support::stage::{Stage, named};
-use crate::support::{PATIENCE, within};
+use crate::support::{PATIENCE, eventually, within};
 
 /// A listener whose callers may use it as their proxy, and open tunnels to these.
 async fn stage(tunnel: &str) -> Stage {
@@ -113,25 +114,65 @@ async fn a_tunnel_is_cut_at_the_deadline_of_the_drain() {
     assert!(caller.is_closed().await && peer.is_closed().await);
 }
 
-/// B51: a tunnel is being served until it ends, and takes a place for as long.
+/// The gauge of open tunnels.
+async fn open_tunnels(stage: &Stage) -> f64 {
+    Scrape::of(&stage.proxy).await.sum("keybearer_tunnels", &[])
+}
+
+/// B51: tunnels have places of their own; one more than there are is 503, and requests go on beside them.
 #[tokio::test]
-async fn a_tunnel_keeps_its_place_until_it_ends() {
+async fn a_tunnel_keeps_its_place_until_it_ends_and_none_of_the_requests() {
     let far = Scripted::start().await;
     let target = far.address.to_string();
     let forward = format!("forward_proxy = {{ tunnel = [\"{target}\"] }}\ndangerous = {{ private = true }}\n\n[admin]");
-    let head = head("info").replace("[admin]", &forward) + "[limits]\nrequests = 1\n";
+    let head = head("info").replace("[admin]", &forward) + "[limits]\nrequests = 1\ntunnels = 1\n";
     let stage = Stage::listening(&head, &named("orders", "", "")).await;
-    let get = "GET /orders/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut caller = Connection::open(stage.proxy.address).await.unwrap();
     caller.send(connect(&target).as_bytes()).await.unwrap();
     let mut peer = far.accept().await;
     assert_eq!(caller.head().await.unwrap().status, 200);
-    let refused = stage.exchange(get).await;
+    stage.pass("GET /orders/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+
+    let refused = stage.exchange(connect(&target)).await;
     refused.assert_problem(503, "the only place is taken");
     assert!(refused.field("retry-after").is_some(), "{}", refused.head);
+    let scrape = Scrape::of(&stage.proxy).await;
+    assert_eq!(scrape.sum("keybearer_limited_total", &[("limit", "tunnels")]), 1.0);
+    assert_eq!(scrape.sum("keybearer_tunnels", &[]), 1.0, "what was refused takes none");
+    let record = record(&stage, &target).await;
+    assert_eq!(record["status"], 503, "{record}");
+
     peer.send(b"still there\n").await;
     assert_eq!(caller.line().await.unwrap(), "still there\n");
     drop((caller, peer));
-    record(&stage, &target).await;
-    stage.pass(get).await;
+    eventually("the place is free again", async || (open_tunnels(&stage).await == 0.0).then_some(())).await;
+    let mut next = Connection::open(stage.proxy.address).await.unwrap();
+    next.send(connect(&target).as_bytes()).await.unwrap();
+    assert_eq!(next.head().await.unwrap().status, 200);
+}
+
+/// A far end that cannot be reached leaves no place taken.
+#[tokio::test]
+async fn a_tunnel_that_does_not_open_gives_its_place_back() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stage = stage(&format!("\"{closed}\"")).await;
+    stage.exchange(connect(&closed.to_string())).await.assert_problem(502, "refused");
+    eventually("no place is taken", async || (open_tunnels(&stage).await == 0.0).then_some(())).await;
+}
+
+/// A pause that is too long ends a tunnel at both ends, and the log tells why.
+#[tokio::test]
+async fn a_tunnel_through_which_nothing_passes_is_closed() {
+    let far = Scripted::start().await;
+    let target = far.address.to_string();
+    let forward = format!("forward_proxy = {{ tunnel = [\"{target}\"] }}\ndangerous = {{ private = true }}\n\n[admin]");
+    let head = head("info").replace("[admin]", &forward) + "[limits]\ntunnel_idle_timeout = \"300ms\"\n";
+    let stage = Stage::listening(&head, &named("orders", "", "")).await;
+    let mut caller = Connection::open(stage.proxy.address).await.unwrap();
+    caller.send(connect(&target).as_bytes()).await.unwrap();
+    let mut peer = far.accept().await;
+    assert_eq!(caller.head().await.unwrap().status, 200);
+    assert!(caller.is_closed().await && peer.is_closed().await);
+    let record = record(&stage, &target).await;
+    assert_eq!((&record["status"], &record["error"]), (&200.into(), &"connection_read_timeout".into()), "{record}");
 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{BrowserRules, Hosts, Verdict, judge};
+use super::{BrowserRules, Hosts, Verdict, judge, refers_from_elsewhere};
 
 fn headers(lines: &[&str]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -180,4 +180,40 @@ fn a_preflight_of_an_allowed_origin_is_granted_what_it_asks_for() {
     assert_eq!(on_loopback(&Method::OPTIONS, Some("localhost"), &lines, &[]), Verdict::CrossSite);
     let ordinary = on_loopback(&Method::OPTIONS, Some("localhost"), &lines[..1], &["https://app.example"]);
     assert!(matches!(ordinary, Verdict::CrossOrigin(_)), "OPTIONS alone is no preflight");
+}
+
+#[test]
+fn a_proxy_can_tell_the_page_that_a_referer_names() {
+    let allowed_origins = ["https://app.example".to_owned()];
+    let rules = BrowserRules { scheme: "http", hosts: Hosts::Any, allowed_origins: &allowed_origins };
+    let refers = |lines: &[&str]| refers_from_elsewhere(Some("api.example"), &headers(lines), rules);
+    for own in [
+        "http://api.example/",
+        "http://api.example",
+        "http://api.example:80/a/page?x=http://evil.example",
+        "HTTP://API.example/",
+        "https://app.example/a/page",
+        "/relative",
+        "about:blank",
+    ] {
+        assert!(!refers(&[&format!("referer: {own}")]), "{own}");
+    }
+    for other in [
+        "http://evil.example/",
+        "http://evil.example",
+        "http://api.example.evil.example/",
+        "http://api.example@evil.example/",
+        "http://evil.example/http://api.example/",
+        "http://evil.example?http://api.example/",
+        "http://api.example:81/",
+        "https://api.example/",
+        "https://app.example.evil.example/",
+        "http://",
+        "://api.example/",
+    ] {
+        assert!(refers(&[&format!("referer: {other}")]), "{other}");
+    }
+    assert!(refers(&["referer: http://api.example/", "referer: http://evil.example/"]));
+    assert!(!refers(&["accept: */*"]), "what is no browser sends none");
+    assert!(!refers(&["origin: http://api.example", "referer: http://evil.example/"]), "an origin is the better word");
 }

@@ -7,7 +7,7 @@ use http::uri::Scheme;
 
 use super::report::Report;
 use crate::cli::diagnosis::{self, Diagnosis, Target, Unreached};
-use crate::connect::{self, Addresses, ConnectError, Destination, HttpProxy, Route, Stream};
+use crate::connect::{self, Addresses, ConnectError, Destination, HttpProxy, NamedBy, Route, Stream};
 use crate::fetch::Way;
 use crate::tls::{Alpn, Fault, Profile};
 
@@ -184,7 +184,14 @@ impl<'a> Leg<'a> {
 }
 
 fn destination<'a>((host, port): (&'a str, u16), tls: Option<&'a Profile>, addresses: Addresses) -> Destination<'a> {
-    Destination { host, port, tls: tls.map(|profile| (profile, Alpn::Http1)), addresses, dead_after: None }
+    Destination {
+        host,
+        port,
+        tls: tls.map(|profile| (profile, Alpn::Http1)),
+        addresses,
+        named_by: NamedBy::Configuration,
+        dead_after: None,
+    }
 }
 
 fn trusted_by(profile: &Profile) -> String {

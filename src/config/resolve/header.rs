@@ -62,10 +62,10 @@ pub(super) fn fields(
 }
 
 fn value(context: &Context<'_>, node: NodeId, written: &Value, sight: Sight<'_>) -> Option<HeaderValueSource> {
-    let text = match written {
-        Value::Text(text) => Secret::new(text.clone()),
+    let (text, source): (_, fn(HeaderValue) -> HeaderValueSource) = match written {
+        Value::Text(text) => (Secret::new(text.clone()), HeaderValueSource::Fixed),
         Value::Table(table) => match &table.formula {
-            Field::Missing => secret::read(context, node, table)?,
+            Field::Missing => (secret::read(context, node, table)?, HeaderValueSource::Secret),
             Field::Wrong(_) => return None,
             Field::Set(..) if secret::Keys::from(table).is_any_there() => {
                 let help = "keep one of its keys; a formula refers to a secret as secrets.NAME";
@@ -80,7 +80,7 @@ fn value(context: &Context<'_>, node: NodeId, written: &Value, sight: Sight<'_>)
     match HeaderValue::from_str(text.expose()) {
         Ok(mut header) => {
             header.set_sensitive(true);
-            Some(HeaderValueSource::Fixed(header))
+            Some(source(header))
         }
         Err(_) => {
             let help = "it must be one line of visible characters and spaces";

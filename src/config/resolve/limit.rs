@@ -28,6 +28,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limi
     });
     let connections = count(context, &limits.connections, "leave it out for 10000");
     let requests = count(context, &limits.requests, "leave it out for 8192");
+    let tunnels = count(context, &limits.tunnels, "leave it out for 1000");
     let per_caller = optional(&limits.connections_per_caller, || {
         count(context, &limits.connections_per_caller, "leave it out for 1000, on addresses other than loopback")
     });
@@ -35,6 +36,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limi
     let token_answer = size(context, &limits.token_answer, "64KiB");
     let header_timeout = context.positive(&limits.header_timeout);
     let idle_timeout = context.positive(&limits.idle_timeout);
+    let tunnel_idle_timeout = context.positive(&limits.tunnel_idle_timeout);
     let body_timeout = context.positive(&limits.body_timeout);
     let http2 = http2(context, limits);
     Some(Limits {
@@ -45,6 +47,8 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limi
         connections: connections?,
         connections_per_caller: per_caller?,
         requests: requests?,
+        tunnels: tunnels?,
+        tunnel_idle_timeout: tunnel_idle_timeout?,
         header_timeout: header_timeout?,
         idle_timeout: idle_timeout?,
         body_timeout: body_timeout?,

@@ -377,7 +377,7 @@ fn literals(texts: &[token::Text]) -> Vec<String> {
 
 fn fixed(value: &token::HeaderValueSource) -> &str {
     match value {
-        token::HeaderValueSource::Fixed(value) => value.to_str().unwrap(),
+        token::HeaderValueSource::Fixed(value) | token::HeaderValueSource::Secret(value) => value.to_str().unwrap(),
         token::HeaderValueSource::Formula(formula) => formula.source(),
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::connect::{Addresses, ConnectError, Destination, HttpProxy, dial_through};
+use crate::connect::{Addresses, ConnectError, Destination, HttpProxy, NamedBy, dial_through};
 use crate::secret::Secret;
 use crate::tls::{Alpn, Profile, Settings};
 
@@ -87,7 +87,14 @@ async fn head(socket: &mut TcpStream) -> String {
 
 fn to<'a>(host: &'a str, port: u16, profile: &'a Profile) -> Destination<'a> {
     let tls = Some((profile, Alpn::Http1));
-    Destination { host, port, tls, addresses: Addresses::CONFIGURED, dead_after: None }
+    Destination {
+        host,
+        port,
+        tls,
+        addresses: Addresses::CONFIGURED,
+        named_by: NamedBy::Configuration,
+        dead_after: None,
+    }
 }
 
 fn at(port: u16) -> HttpProxy {
