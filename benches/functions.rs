@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 use gungraun::prelude::*;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use keybearer::access_log::{AccessLog, Record, Target, Writer};
-use keybearer::header::{self, CredentialFields, Pseudonym};
+use keybearer::header::{self, CredentialFields, Presence, Pseudonym};
 use keybearer::name::Name;
 use keybearer::route::{HostPattern, Match, Route, Router};
 use keybearer::target;
@@ -137,11 +137,14 @@ fn outgoing_head(mut heads: Heads) -> (usize, Heads) {
         CredentialFields { injected: &heads.injected, attached: &[], set: &[], api_key: &api_key, keep_cookies: false };
     let mut good = 0;
     for head in &mut heads.heads {
-        let in_order = !header::via_names(head, &heads.pseudonym)
-            && header::ambiguous_name(head, fields).is_none()
-            && header::strip_hop_by_hop(head).is_ok();
-        header::strip_caller_credentials(head, fields);
-        header::strip_forwarded(head);
+        let present = Presence::of(head);
+        let in_order = !(present.has(Presence::VIA) && header::via_names(head, &heads.pseudonym))
+            && !(present.has(Presence::FOLDING) && header::ambiguous_name(head, fields).is_some())
+            && !(present.has(Presence::HOP_BY_HOP) && header::strip_hop_by_hop(head).is_err());
+        header::strip_caller_credentials((head, present), fields);
+        if present.has(Presence::FORWARDED) {
+            header::strip_forwarded(head);
+        }
         header::append_via(head, Version::HTTP_11, &heads.pseudonym);
         head.insert(heads.injected.clone(), heads.credential.clone());
         good += usize::from(in_order);

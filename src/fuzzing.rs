@@ -50,7 +50,7 @@ pub fn fields(bytes: &[u8]) {
         CredentialFields { injected: &injected, attached: &[], set: &[], api_key: &api_key, keep_cookies: false };
     let mut answer = headers.clone();
     if header::strip_hop_by_hop(&mut headers).is_ok() {
-        header::strip_caller_credentials(&mut headers, rules);
+        header::strip_caller_credentials((&mut headers, header::Presence::ANY), rules);
         header::strip_forwarded(&mut headers);
         for gone in ["connection", "keep-alive", "te", "transfer-encoding", "upgrade", "proxy-authorization"] {
             assert!(!headers.contains_key(gone), "{gone} is left");

@@ -325,6 +325,6 @@ mod tests {
             std::mem::size_of::<F>()
         }
         let bytes = size(exchange);
-        assert!(bytes <= 6 * 1024, "{bytes} bytes");
+        assert!(bytes <= 5 * 1024, "{bytes} bytes");
     }
 }

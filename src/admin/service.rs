@@ -11,6 +11,7 @@ use super::{Admin, Audience};
 use crate::answer::{self, Detail, Failure};
 use crate::body::AnswerBody;
 use crate::caller::browser::{self, BrowserRules, Hosts, Verdict};
+use crate::header::Presence;
 use crate::server::{Address, Arrival, Connection, Service};
 
 impl Service for Admin {
@@ -64,7 +65,7 @@ fn judge(request: &Request<Incoming>, connection: &Connection) -> Option<Failure
         None => request.headers().get(HOST).and_then(|host| host.to_str().ok()),
     };
     let rules = BrowserRules { scheme: connection.scheme(), hosts, allowed_origins: &listener.allowed_origins };
-    match browser::judge(request.method(), authority, request.headers(), rules) {
+    match browser::judge(request.method(), authority, (request.headers(), Presence::ANY), rules) {
         Verdict::Pass => None,
         Verdict::Misdirected => Some(Failure::Misdirected),
         Verdict::CrossSite | Verdict::CrossOrigin(_) | Verdict::Preflight(_) => Some(Failure::CrossSite),

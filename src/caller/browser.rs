@@ -12,7 +12,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::header;
+use crate::header::{self, Presence};
 
 #[cfg(test)]
 mod tests;
@@ -74,12 +74,20 @@ impl AllowedOrigin {
 
 /// Judges a request by what a browser cannot help saying about the page behind it.
 ///
-/// `authority` is that of an absolute-form target, else the `Host` field; none only in HTTP/1.0, which no browser
+/// `present` is what `headers` may hold. `authority` is that of an absolute-form target, else the `Host` field; none only in HTTP/1.0, which no browser
 /// speaks. A caller that is no browser sends neither `Origin` nor `Sec-Fetch-Site` and meets only the authority rule.
 #[must_use]
-pub fn judge(method: &Method, authority: Option<&str>, headers: &HeaderMap, rules: BrowserRules<'_>) -> Verdict {
+pub fn judge(
+    method: &Method,
+    authority: Option<&str>,
+    (headers, present): (&HeaderMap, Presence),
+    rules: BrowserRules<'_>,
+) -> Verdict {
     if authority.is_some_and(|authority| !rules.hosts.include(authority)) {
         return Verdict::Misdirected;
+    }
+    if !present.has(Presence::ORIGIN.or(Presence::SEC_FETCH_SITE)) {
+        return Verdict::Pass;
     }
     match origin(headers, authority, rules) {
         Origin::Refused => Verdict::CrossSite,
@@ -121,7 +129,9 @@ impl Hosts<'_> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
+    // What nearly all send is known without being parsed.
+    host == "127.0.0.1"
+        || host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 

@@ -3,6 +3,8 @@
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Presence;
+
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// Which fields of a request carry credentials, besides those that always do.
@@ -21,13 +23,26 @@ pub struct CredentialFields<'a> {
     pub keep_cookies: bool,
 }
 
-/// Removes every credential of the caller, and what would stand beside ours in the injected field.
-pub fn strip_caller_credentials(headers: &mut HeaderMap, fields: CredentialFields<'_>) {
-    headers.remove(AUTHORIZATION);
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(DPOP);
-    if !fields.keep_cookies {
-        headers.remove(COOKIE);
+impl CredentialFields<'_> {
+    /// Whether one of the names has a character that some server takes for a hyphen: then a name of the caller's that has
+    /// none may be an alias of it.
+    #[must_use]
+    pub fn may_be_folded_onto(&self) -> bool {
+        let folds = |name: &HeaderName| name.as_str().bytes().any(|byte| matches!(byte, b'_' | b'.'));
+        folds(self.injected) || self.api_key.iter().chain(self.set).any(folds)
+    }
+}
+
+/// Removes every credential of the caller, and what would stand beside ours in the injected field. `present` is what the
+/// header section may hold.
+pub fn strip_caller_credentials((headers, present): (&mut HeaderMap, Presence), fields: CredentialFields<'_>) {
+    if present.has(Presence::CREDENTIALS) {
+        headers.remove(AUTHORIZATION);
+        headers.remove(PROXY_AUTHORIZATION);
+        headers.remove(DPOP);
+        if !fields.keep_cookies {
+            headers.remove(COOKIE);
+        }
     }
     for name in fields.api_key {
         headers.remove(name);
@@ -35,7 +50,9 @@ pub fn strip_caller_credentials(headers: &mut HeaderMap, fields: CredentialField
     for name in fields.attached {
         headers.remove(name);
     }
-    headers.remove(fields.injected);
+    if *fields.injected != AUTHORIZATION || present.has(Presence::CREDENTIALS) {
+        headers.remove(fields.injected);
+    }
 }
 
 /// Whether a request logs its connection in, and not itself alone: whatever comes over that connection afterwards counts
@@ -55,7 +72,7 @@ mod tests {
     use http::HeaderName;
 
     use super::super::tests::{lines, map};
-    use super::{CredentialFields, authenticates_connection, strip_caller_credentials};
+    use super::{CredentialFields, Presence, authenticates_connection, strip_caller_credentials};
 
     #[test]
     fn some_schemes_log_a_connection_in() {
@@ -101,7 +118,7 @@ mod tests {
                 api_key: &api_key,
                 keep_cookies,
             };
-            strip_caller_credentials(&mut headers, fields);
+            strip_caller_credentials((&mut headers, Presence::ANY), fields);
             assert_eq!(lines(&headers), expected);
         }
     }
@@ -116,7 +133,7 @@ mod tests {
             api_key: &[],
             keep_cookies: true,
         };
-        strip_caller_credentials(&mut headers, fields);
+        strip_caller_credentials((&mut headers, Presence::ANY), fields);
         assert!(headers.is_empty());
     }
 }

@@ -8,7 +8,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{CredentialFields, ambiguous_name, strip_caller_credentials, strip_forwarded, strip_response_hop_by_hop};
+use super::{
+    CredentialFields, Presence, ambiguous_name, strip_caller_credentials, strip_forwarded, strip_response_hop_by_hop,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -35,7 +37,7 @@ static NEVER_IN_ANSWERS: [HeaderName; 4] = [AUTHORIZATION, LOCATION, SET_COOKIE,
 pub fn strip_trailers(trailers: &mut HeaderMap, fields: CredentialFields<'_>) {
     strip_response_hop_by_hop(trailers);
     // No route keeps cookies that come at the end: no browser sends such.
-    strip_caller_credentials(trailers, CredentialFields { keep_cookies: false, ..fields });
+    strip_caller_credentials((trailers, Presence::ANY), CredentialFields { keep_cookies: false, ..fields });
     strip_forwarded(trailers);
     for name in &NEVER_LATE {
         trailers.remove(name);

@@ -70,21 +70,13 @@ struct Attached<'a> {
 
 impl Attempts<'_> {
     /// Authorizes, forwards and, where the upstream refuses the token, renews and replays once.
-    pub(super) async fn run(self, open: &mut OpenRecord) -> Result<Answered, Stop> {
+    pub(super) async fn run(&self, open: &mut OpenRecord) -> Result<Answered, Stop> {
         let (Some(principal), Some(cell)) = (self.principal, &self.cell) else {
             return self.forward(None, open).await;
         };
         let token = match cell.live() {
             Some(token) => token,
-            None => match self.before_end(cell.token()).await {
-                Some(minted) => minted.map_err(|failure| {
-                    if failure.kind == MintFailureKind::OverCapacity {
-                        open.limit = Some(Limit::Waiters);
-                    }
-                    stop::mint(&failure)
-                })?,
-                None => return Err(stop::mint(&late())),
-            },
+            None => Box::pin(self.minted(cell, open)).await?,
         };
         let attached = Attached::new(cell, principal, &token);
         let mut first = self.forward(Some(&attached), open).await?;
@@ -97,8 +89,32 @@ impl Attempts<'_> {
             return Ok(first);
         };
         open.record.rejected = true;
+        Box::pin(self.renew_and_replay((principal, cell, &token), first, replay, open)).await
+    }
+
+    /// The token that is minted now. This and all that a rejection leads to is boxed by its callers, because it is rare
+    /// and every exchange would make room for it.
+    async fn minted(&self, cell: &Cell, open: &mut OpenRecord) -> Result<Arc<Token>, Stop> {
+        let Some(minted) = self.before_end(cell.token()).await else { return Err(stop::mint(&late())) };
+        minted.map_err(|failure| {
+            if failure.kind == MintFailureKind::OverCapacity {
+                open.limit = Some(Limit::Waiters);
+            }
+            stop::mint(&failure)
+        })
+    }
+
+    /// Renews the token that was rejected with the answer `first` and replays the request once; the answer to that, or
+    /// `first` where it cannot be.
+    async fn renew_and_replay(
+        &self,
+        (principal, cell, token): (&Principal, &Cell, &Token),
+        first: Answered,
+        replay: Option<Replay>,
+        open: &mut OpenRecord,
+    ) -> Result<Answered, Stop> {
         let replay = replay.unwrap_or(self.named.settings.replay);
-        let renewed = match self.renewal(cell, &token, &first, replay).await {
+        let renewed = match self.renewal(cell, token, &first, replay).await {
             Ok(renewed) => renewed,
             Err(reason) => {
                 open.record.not_replayed_reason = Some(reason);
@@ -112,7 +128,7 @@ impl Attempts<'_> {
         let mut second = self.forward(Some(&attached), open).await?;
         let mut verdict = self.verdict(&attached, &second);
         if verdict == Verdict::Look {
-            (second, verdict) = Box::pin(self.look_closer(&attached, second, open)).await?;
+            (second, verdict) = self.look_closer(&attached, second, open).await?;
         }
         if let Verdict::Rejected(_) = verdict {
             cell.replay_refused(&renewed);
@@ -149,8 +165,7 @@ impl Attempts<'_> {
         self.prepared.is_grpc && matches!(answered.body.progress(), Progress::Ended(_))
     }
 
-    /// The verdict on an answer whose status and fields do not settle it; never [`Verdict::Look`]. Apart from the
-    /// rest and boxed by its callers, because it is rare and every exchange would make room for it.
+    /// The verdict on an answer whose status and fields do not settle it; never [`Verdict::Look`].
     async fn look_closer(
         &self,
         attached: &Attached<'_>,

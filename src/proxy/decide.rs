@@ -19,7 +19,7 @@ use crate::answer::Failure;
 use crate::body::{self, AnswerBody};
 use crate::caller::browser::{self, AllowedOrigin, BrowserRules, Hosts, Verdict};
 use crate::caller::{Identified, Pending};
-use crate::header;
+use crate::header::{self, Presence};
 use crate::limit::{Limit, Place};
 use crate::name::Name;
 use crate::route::Route;
@@ -45,6 +45,8 @@ pub(super) struct Found {
     pub(super) asked: Option<String>,
     /// The same, as it decides where the request goes.
     proxied: Option<Asked>,
+    /// The fields of weight that the request may have.
+    present: Presence,
 }
 
 /// What the first step came to.
@@ -85,7 +87,8 @@ pub(super) fn arrive(
         return Err(forward::no_tunnel("this listener opens no tunnels"));
     }
     adopt_authority(parts, connection, asked)?;
-    match judge(parts, plan, connection, asked) {
+    found.present = Presence::of(&parts.headers);
+    match judge((parts, found.present), plan, connection, asked) {
         Verdict::Pass => {}
         Verdict::CrossOrigin(origin) => found.cors = Some(origin),
         Verdict::Preflight(fields) => {
@@ -129,7 +132,7 @@ pub(super) fn decide(
             Proxied::Routed(named, prefix) => (named, prefix),
             Proxied::PassThrough(named) => {
                 let parties = Parties { named: &named, principal: None, callers: &[], has_secrets: true };
-                let prepared = prepare::prepare(parts, 0, parties, plan, context)?;
+                let prepared = prepare::prepare((parts, found.present), 0, parties, plan, context)?;
                 return Ok(Decision::PassThrough(Box::new((prepared, named))));
             }
             Proxied::Tunnel(endpoint) => return Ok(Decision::Tunnel(endpoint)),
@@ -139,7 +142,7 @@ pub(super) fn decide(
     limits::enter(&named, &parts.headers, found)?;
     let principal = principal(&named, &found.callers);
     let parties = Parties { named: &named, principal, callers: &found.callers, has_secrets: context.has_secrets };
-    prepare::prepare(parts, prefix, parties, plan, context).map(Decision::Forward)
+    prepare::prepare((parts, found.present), prefix, parties, plan, context).map(Decision::Forward)
 }
 
 /// The principal that these callers act as under `named`; none without an external credential.
@@ -208,7 +211,7 @@ fn adopt_authority(parts: &mut Parts, connection: &Connection, asked: Option<&As
 }
 
 /// Whether a web page is behind the request, and whether this authority is ours.
-fn judge(parts: &Parts, plan: &Plan, connection: &Connection, asked: Option<&Asked>) -> Verdict {
+fn judge((parts, present): (&Parts, Presence), plan: &Plan, connection: &Connection, asked: Option<&Asked>) -> Verdict {
     let names_host = |authority: &str| plan.routes.names_host(authority);
     let listener = &connection.listener;
     let hosts = match listener.address {
@@ -219,7 +222,7 @@ fn judge(parts: &Parts, plan: &Plan, connection: &Connection, asked: Option<&Ask
     };
     let scheme = asked.map_or(connection.scheme(), Asked::scheme);
     let rules = BrowserRules { scheme, hosts, allowed_origins: &listener.allowed_origins };
-    browser::judge(&parts.method, authority(parts), &parts.headers, rules)
+    browser::judge(&parts.method, authority(parts), (&parts.headers, present), rules)
 }
 
 fn authority(parts: &Parts) -> Option<&str> {

@@ -20,7 +20,7 @@ use super::stop::Stop;
 use super::upgrade::Upgrade;
 use super::{grpc, interim, upgrade};
 use crate::answer::{self, Failure};
-use crate::header::{self, CredentialFields, Pseudonym};
+use crate::header::{self, CredentialFields, Presence, Pseudonym};
 use crate::server::Connection;
 use crate::target;
 use crate::token::Cell;
@@ -84,9 +84,9 @@ pub(super) struct Context<'a> {
     pub(super) has_secrets: bool,
 }
 
-/// Makes the outgoing head; `prefix` bytes of the path were matched and are cut.
+/// Makes the outgoing head of a request, which may have what is `present` of the fields of weight; `prefix` bytes of the path were matched and are cut.
 pub(super) fn prepare(
-    mut parts: Parts,
+    (mut parts, present): (Parts, Presence),
     prefix: usize,
     parties: Parties<'_>,
     plan: &Plan,
@@ -97,30 +97,38 @@ pub(super) fn prepare(
     let outgoing = target::outgoing(&settings.base_path, parts.uri.path(), prefix, parts.uri.query())
         .map_err(|error| Stop::with(Failure::BadTarget, error.to_string()))?;
 
-    let upgrade = Upgrade::asked(&mut parts, &settings.streams.upgrades)?;
+    let asks = present.has(Presence::UPGRADE);
+    let upgrade = if asks { Upgrade::asked(&mut parts, &settings.streams.upgrades)? } else { None };
     let headers = &mut parts.headers;
-    let expects = expect::take(headers, parts.version)?;
-    let is_grpc = grpc::is_call(headers);
-    let reads_trailers = header::accepts_trailers(headers) || is_grpc;
+    let expects = present.has(Presence::EXPECT) && expect::take(headers, parts.version)?;
+    let is_grpc = present.has(Presence::CONTENT_TYPE) && grpc::is_call(headers);
+    let reads_trailers = (present.has(Presence::TE) && header::accepts_trailers(headers)) || is_grpc;
     if is_grpc && parts.version != Version::HTTP_2 {
         return Err(Stop::with(Failure::UnsupportedVersion, "gRPC needs HTTP/2"));
     }
     let protocol = protocol(named, is_grpc, upgrade.as_deref())?;
-    if header::via_names(headers, context.pseudonym) {
+    if present.has(Presence::VIA) && header::via_names(headers, context.pseudonym) {
         return Err(Stop::new(Failure::Loop));
     }
     let credentials = credentials(named, plan);
-    if header::ambiguous_name(headers, credentials).is_some() {
+    if (present.has(Presence::FOLDING) || credentials.may_be_folded_onto())
+        && header::ambiguous_name(headers, credentials).is_some()
+    {
         return Err(Stop::with(Failure::BadRequest, "a field name could be taken for one that keybearer sets"));
     }
-    header::strip_hop_by_hop(headers)
-        .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
+    if present.has(Presence::HOP_BY_HOP) {
+        header::strip_hop_by_hop(headers)
+            .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
+    }
     let own = if named.passes_through { own_credentials(headers, credentials.api_key)? } else { Vec::new() };
-    header::strip_caller_credentials(headers, credentials);
+    header::strip_caller_credentials((headers, present), credentials);
     headers.extend(own);
-    header::strip_forwarded(headers);
-    let rule = |trailers: &mut HeaderMap| strip_trailers(trailers, named, plan);
-    header::announce_trailers(headers, rule);
+    if present.has(Presence::FORWARDED) {
+        header::strip_forwarded(headers);
+    }
+    if present.has(Presence::TRAILER) {
+        header::announce_trailers(headers, |trailers: &mut HeaderMap| strip_trailers(trailers, named, plan));
+    }
     // A field may be there for a formula only, and be removed after it was read.
     let mut computed = fields::compute(parties, &parts.method, parts.uri.path_and_query(), headers)?;
     for name in &settings.remove_headers {

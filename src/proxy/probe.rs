@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, Method, Request};
 use super::fields::Parties;
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{self, Context};
-use crate::header::Pseudonym;
+use crate::header::{Presence, Pseudonym};
 use crate::name::Name;
 use crate::server::Connection;
 use crate::target;
@@ -64,7 +64,7 @@ pub fn probe(
     let pseudonym = Pseudonym::default();
     let context = Context { connection, pseudonym: &pseudonym, id: "doctor", has_secrets: true };
     let parties = Parties { named: &named, principal, callers, has_secrets: true };
-    let prepared = prepare::prepare(parts, cut, parties, plan, &context);
+    let prepared = prepare::prepare((parts, Presence::ANY), cut, parties, plan, &context);
     let prepared = prepared.map_err(|stop| stop.detail.text.unwrap_or_else(|| stop.failure.row().2.to_owned()))?;
     let attached = principal.filter(|_| named.attaches_token());
     Ok(Probe {

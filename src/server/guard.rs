@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use self::framing::Framing;
-pub(super) use self::head::{check_host, check_target};
+pub(super) use self::head::{check_host, check_method, check_target};
 use self::linger::Linger;
 use self::reading::ReadWait;
 use super::connection::Connection;

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{BrowserRules, Hosts, Verdict, judge, refers_from_elsewhere};
+use crate::header::Presence;
 
 fn headers(lines: &[&str]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -13,12 +14,19 @@ fn headers(lines: &[&str]) -> HeaderMap {
     headers
 }
 
+/// A verdict, which is the same whether the names were looked at before or not.
+fn judged(method: &Method, authority: Option<&str>, headers: &HeaderMap, rules: BrowserRules<'_>) -> Verdict {
+    let verdict = judge(method, authority, (headers, Presence::ANY), rules);
+    assert_eq!(judge(method, authority, (headers, Presence::of(headers)), rules), verdict);
+    verdict
+}
+
 /// A verdict on a loopback listener whose matches name `orders.internal`.
 fn on_loopback(method: &Method, authority: Option<&str>, lines: &[&str], allowed: &[&str]) -> Verdict {
     let names_host = |authority: &str| crate::header::host_without_port(authority) == "orders.internal";
     let allowed_origins: Vec<String> = allowed.iter().map(ToString::to_string).collect();
     let rules = BrowserRules { scheme: "http", hosts: Hosts::Loopback(&names_host), allowed_origins: &allowed_origins };
-    judge(method, authority, &headers(lines), rules)
+    judged(method, authority, &headers(lines), rules)
 }
 
 #[test]
@@ -58,7 +66,7 @@ fn a_loopback_listener_takes_loopback_literals_localhost_and_the_hosts_of_matche
 #[test]
 fn any_other_listener_takes_any_host() {
     let rules = BrowserRules { scheme: "http", hosts: Hosts::Any, allowed_origins: &[] };
-    let verdict = |lines: &[&str]| judge(&Method::GET, Some("proxy.corp.example"), &headers(lines), rules);
+    let verdict = |lines: &[&str]| judged(&Method::GET, Some("proxy.corp.example"), &headers(lines), rules);
     assert_eq!(verdict(&[]), Verdict::Pass);
     assert_eq!(verdict(&["origin: http://proxy.corp.example"]), Verdict::Pass);
     assert_eq!(verdict(&["origin: http://corp.example"]), Verdict::CrossSite);

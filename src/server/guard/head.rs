@@ -151,10 +151,7 @@ fn request_line(line: &[u8], target_limit: usize) -> Result<RequestLine, Failure
     else {
         return Err(Failure::BadRequest);
     };
-    // RFC 9110 9.1: case counts. Servers that take `get` for GET would be told something else than was matched here, and
-    // strict ones refuse it.
-    let is_method = |byte: u8| is_token_byte(byte) && !byte.is_ascii_lowercase();
-    if method.is_empty() || method.len() > METHOD_LIMIT || !method.iter().copied().all(is_method) {
+    if !check_method(method) {
         return Err(Failure::BadRequest);
     }
     if target.len() > target_limit {
@@ -175,6 +172,13 @@ fn request_line(line: &[u8], target_limit: usize) -> Result<RequestLine, Failure
         check_target(method, target)?
     }
     Ok(RequestLine { version, is_connect })
+}
+
+/// RFC 9110 9.1: a token in which case counts. Servers that take `get` for GET would be told something else than was
+/// matched here, and strict ones refuse it.
+pub(crate) fn check_method(method: &[u8]) -> bool {
+    let is_method = |byte: u8| is_token_byte(byte) && !byte.is_ascii_lowercase();
+    (1..=METHOD_LIMIT).contains(&method.len()) && method.iter().copied().all(is_method)
 }
 
 /// RFC 9112 3.2.3: CONNECT names a host and a port, and nothing else.

@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use crate::answer::Failure;
 use crate::header;
 use crate::server::Limits;
-use crate::server::guard::{check_host, check_target};
+use crate::server::guard::{check_host, check_method, check_target};
 
 /// Judges a request's head, and joins its cookies (RFC 9113 8.2.3). An extended CONNECT passes (RFC 8441).
 pub(super) fn check<B>(request: &mut http::Request<B>, limits: &Limits) -> Result<(), Failure> {
     let is_extended = request.extensions().get::<hyper::ext::Protocol>().is_some();
-    if request.method().as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+    if !check_method(request.method().as_str().as_bytes()) {
         return Err(Failure::BadRequest);
     }
     if request.method() == Method::CONNECT && !is_extended {
@@ -136,6 +136,17 @@ mod tests {
         let value = "x".repeat(40_000);
         assert_eq!(judge("http://a/", &[("x", &value)]).0, Err(Failure::HeaderTooLarge));
         assert_eq!(judge("http://a/", &vec![("x", "y"); 101]).0, Err(Failure::TooManyFields));
+    }
+
+    /// B53: a method is one that HTTP/1 would let through.
+    #[test]
+    fn methods_in_lower_case_and_endless_ones_are_refused() {
+        for (method, verdict) in [("PATCH", Ok(())), ("X-1", Ok(())), ("get", Err(Failure::BadRequest))] {
+            let mut request = Request::builder().method(method).uri("http://a/x").body(()).unwrap();
+            assert_eq!(check(&mut request, &Limits::default()), verdict, "{method}");
+        }
+        let mut request = Request::builder().method("M".repeat(33).as_str()).uri("http://a/x").body(()).unwrap();
+        assert_eq!(check(&mut request, &Limits::default()), Err(Failure::BadRequest));
     }
 
     /// B54: the crumbs of a cookie are one field again.
