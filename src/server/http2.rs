@@ -24,11 +24,13 @@ pub(super) mod fuzzing {
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Response;
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http_body::{Frame, SizeHint};
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -50,10 +52,10 @@ const HEADER_ALLOWANCE: usize = 8 * 1024;
 /// What a caller may send of a body before it is read.
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 
-/// What a caller may send of all bodies before they are read. h2 ends a connection whose unread DATA frames would cost
-/// half of this, each counted as 256 bytes at least: one stream of messages of two bytes, as gRPC frames them, may fill
-/// its window while a token is minted.
-const CONNECTION_WINDOW: u32 = 5 * 1024 * 1024;
+/// What a caller may send of all bodies before they are read: sixteen whose upstreams do not read leave room for none
+/// of the others. h2 ends a connection whose unread DATA frames cost half of this besides, each counted as 256 bytes at
+/// least: that is after 2,000 messages of two bytes, as gRPC frames them.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// What serving an HTTP/2 connection takes besides the connection.
 pub(super) struct Surroundings {
@@ -119,16 +121,12 @@ where
             async move {
                 let mut answer = answer.await;
                 clean(&mut answer);
-                Ok::<_, std::convert::Infallible>(answer.map(|body| Answering {
-                    body,
-                    reading: Reading::current(),
-                    _open: open,
-                }))
+                Ok::<_, std::convert::Infallible>(answer.map(|body| Answering::new(body, open)))
             }
         })
     };
     let watched = TokioIo::new(Watched::new(io, Arc::clone(&state), limits, floods));
-    let streams = Streams { tasks, patience: limits.body_timeout };
+    let streams = Streams { tasks, least: limits.body_pace() };
     let header_list = limits.header + limits.target + HEADER_ALLOWANCE;
     let mut served = std::pin::pin!(
         http2::Builder::new(streams)
@@ -234,33 +232,47 @@ pin_project_lite::pin_project! {
     struct Answering {
         #[pin]
         body: AnswerBody,
+        // What of the body's last piece was not handed out yet.
+        rest: Bytes,
         reading: Arc<Reading>,
         _open: Open,
     }
 }
 
+impl Answering {
+    fn new(body: AnswerBody, open: Open) -> Self {
+        Self { body, rest: Bytes::new(), reading: Reading::current(), _open: open }
+    }
+}
+
 impl http_body::Body for Answering {
-    type Data = bytes::Bytes;
+    type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.project();
         this.reading.ask();
-        let polled = this.body.poll_frame(cx);
-        if matches!(&polled, Poll::Ready(Some(Ok(_)))) {
-            this.reading.hand();
+        if this.rest.is_empty() {
+            let Some(frame) = ready!(this.body.poll_frame(cx)?) else { return Poll::Ready(None) };
+            match frame.into_data() {
+                Ok(data) => *this.rest = data,
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            }
         }
-        polled
+        Poll::Ready(Some(Ok(Frame::data(this.reading.hand(this.rest)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+    fn size_hint(&self) -> SizeHint {
+        let (body, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper().and_then(|upper| upper.checked_add(rest)) {
+            hint.set_upper(upper);
+        }
+        hint
     }
 }

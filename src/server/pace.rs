@@ -28,7 +28,8 @@ impl Pace {
             return false;
         }
         let Self { waited, bytes } = std::mem::take(self);
-        bytes < waited.as_secs().saturating_mul(least.rate as u64)
+        // In bytes times nanoseconds, so that waits of less than a second count in full.
+        u128::from(bytes) * Duration::from_secs(1).as_nanos() < waited.as_nanos().saturating_mul(least.rate as u128)
     }
 }
 
@@ -51,5 +52,18 @@ mod tests {
         assert!((0..1000).all(|_| !pace.is_too_slow(640, Duration::from_secs(10), LEAST)));
         let none = LeastPace { rate: 0, ..LEAST };
         assert!((0..1000).all(|_| !pace.is_too_slow(1, Duration::from_secs(59), none)));
+    }
+
+    #[test]
+    fn the_rate_holds_to_the_byte_however_short_the_waits_are() {
+        for (over, rate, enough) in [(100, 1000, 100), (300, 64, 20), (999, 64, 64), (1500, 64, 96), (60_000, 64, 3840)]
+        {
+            let over = Duration::from_millis(over);
+            let least = LeastPace { over, rate };
+            assert!(Pace::default().is_too_slow(enough - 1, over, least), "{enough} in {over:?}");
+            assert!(!Pace::default().is_too_slow(enough, over, least), "{enough} in {over:?}");
+        }
+        let widest = LeastPace { over: Duration::MAX, rate: usize::MAX };
+        assert!(Pace::default().is_too_slow(usize::MAX, Duration::MAX, widest));
     }
 }

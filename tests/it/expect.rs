@@ -1,29 +1,13 @@
 //! `Expect: 100-continue` (RFC 9110 10.1.1): the body stays with the caller until the upstream asks for it.
 
+use crate::support::byte_exact::ByteExact;
 use crate::support::http::{Connection, request};
-use crate::support::proxy::Proxy;
-use crate::support::scripted::{Peer, Scripted, answer};
-use crate::support::servers::Servers;
+use crate::support::scripted::{Peer, answer};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const BODY: &[u8] = b"the body of an order";
 
-struct Scene {
-    _servers: Servers,
-    upstream: Scripted,
-    proxy: Proxy,
-    caller: Connection,
-}
-
-impl Scene {
-    async fn set(keys: &str) -> Self {
-        let servers = Servers::start().await;
-        let upstream = Scripted::start().await;
-        let proxy = servers.proxy_to(upstream.address, keys).await;
-        let caller = Connection::open(proxy.address).await.unwrap();
-        Self { _servers: servers, upstream, proxy, caller }
-    }
-
+impl ByteExact {
     /// Sends the head of a request whose body has this length, and not a byte of it.
     async fn announce(&mut self, expect: &str, length: usize) {
         let head =
@@ -50,7 +34,7 @@ impl Scene {
 /// B39: our own expectation goes before the body, and the upstream's 100 is what the caller waits for.
 #[tokio::test]
 async fn the_caller_is_asked_when_the_upstream_asks() {
-    let mut scene = Scene::set("timeouts = { continue = \"1h\" }").await;
+    let mut scene = ByteExact::set("timeouts = { continue = \"1h\" }").await;
     let mut pooled = None;
     // B40: twice, or in odd case, it counts as one.
     for expect in ["Expect: 100-continue", "Expect: 100-Continue\r\nExpect: 100-CONTINUE"] {
@@ -71,7 +55,7 @@ async fn the_caller_is_asked_when_the_upstream_asks() {
 /// B39: a rejected token costs no byte of the body, which is still at the caller for the replay, however long it is.
 #[tokio::test]
 async fn a_rejection_leaves_the_body_with_the_caller() {
-    let mut scene = Scene::set("replay_limit = \"1KiB\"\ntimeouts = { continue = \"1h\" }").await;
+    let mut scene = ByteExact::set("replay_limit = \"1KiB\"\ntimeouts = { continue = \"1h\" }").await;
     let body = vec![b'x'; 1 << 20];
     scene.announce("Expect: 100-continue", body.len()).await;
     let mut first = scene.upstream.accept().await;
@@ -91,7 +75,7 @@ async fn a_rejection_leaves_the_body_with_the_caller() {
 /// B39, B25: a final answer is passed on as it is, the body is asked of nobody, and both connections end.
 #[tokio::test]
 async fn a_final_answer_asks_for_no_body() {
-    let mut scene = Scene::set("timeouts = { continue = \"1h\" }").await;
+    let mut scene = ByteExact::set("timeouts = { continue = \"1h\" }").await;
     scene.announce("Expect: 100-continue", BODY.len()).await;
     let mut peer = scene.upstream.accept().await;
     peer.part(0).await;
@@ -107,10 +91,31 @@ async fn a_final_answer_asks_for_no_body() {
     assert_eq!(scene.proxy.exchanges(1).await[0]["bytes_in"], 0);
 }
 
+/// B39, B25: a success that does not wait for the body is passed on as it comes, to its end; a body that nobody asked for
+/// is not sent.
+#[tokio::test]
+async fn an_early_success_streams_to_its_end() {
+    let mut scene = ByteExact::set("timeouts = { continue = \"1h\" }").await;
+    scene.announce("Expect: 100-continue", BODY.len()).await;
+    let mut peer = scene.upstream.accept().await;
+    peer.part(0).await;
+    peer.send(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    let head = scene.caller.any_head().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 201 "), "no 100 before it: {head}");
+    for piece in [&b"5\r\nfirst\r\n"[..], b"6\r\nsecond\r\n", b"0\r\n\r\n"] {
+        peer.send(piece).await;
+        assert_eq!(scene.caller.bytes(piece.len()).await.unwrap(), piece, "each as it comes");
+    }
+    assert!(peer.is_closed().await && scene.caller.is_closed().await, "nobody knows whether the body comes");
+    let log = scene.proxy.exchanges(1).await;
+    assert_eq!((&log[0]["status"], &log[0]["bytes_in"], &log[0]["bytes_out"]), (&201.into(), &0.into(), &11.into()));
+    assert!(log[0]["error"].is_null(), "{}", log[0]);
+}
+
 /// B39: an upstream that ignores the expectation is waited for once, and remembered.
 #[tokio::test]
 async fn an_upstream_that_pays_no_heed_is_waited_for_once() {
-    let mut scene = Scene::set("timeouts = { continue = \"10ms\" }").await;
+    let mut scene = ByteExact::set("timeouts = { continue = \"10ms\" }").await;
     scene.announce("Expect: 100-continue", BODY.len()).await;
     let mut peer = scene.upstream.accept().await;
     assert_eq!(peer.part(0).await.field("expect"), Some("100-continue"));
@@ -124,7 +129,7 @@ async fn an_upstream_that_pays_no_heed_is_waited_for_once() {
 /// B39: what failed for the expectation alone is sent again without it (RFC 9110 10.1.1).
 #[tokio::test]
 async fn an_expectation_that_the_upstream_refuses_is_dropped() {
-    let mut scene = Scene::set("timeouts = { continue = \"1h\" }").await;
+    let mut scene = ByteExact::set("timeouts = { continue = \"1h\" }").await;
     scene.announce("Expect: 100-continue", BODY.len()).await;
     let mut first = scene.upstream.accept().await;
     assert_eq!(first.part(0).await.field("expect"), Some("100-continue"));
@@ -139,15 +144,12 @@ async fn an_expectation_that_the_upstream_refuses_is_dropped() {
 /// B40: HTTP/1.0 knows no expectations, and a request without a body has nothing to wait for.
 #[tokio::test]
 async fn what_cannot_wait_is_not_kept_waiting() {
-    let servers = Servers::start().await;
-    let upstream = Scripted::start().await;
-    let proxy = servers.proxy_to(upstream.address, "timeouts = { continue = \"1h\" }").await;
-    let upstream = upstream.serve(|request| answer(200, &[], &request.body));
+    let mut scene = ByteExact::set("timeouts = { continue = \"1h\" }").await;
+    let upstream = scene.upstream.serve(|request| answer(200, &[], &request.body));
     let old = "POST /orders/x HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello";
-    let mut caller = Connection::open(proxy.address).await.unwrap();
-    let reply = caller.exchange(old.as_bytes()).await.unwrap();
+    let reply = scene.caller.exchange(old.as_bytes()).await.unwrap();
     assert_eq!((reply.status, reply.body.as_slice()), (200, &b"hello"[..]), "{}", reply.head);
-    let mut caller = Connection::open(proxy.address).await.unwrap();
+    let mut caller = Connection::open(scene.proxy.address).await.unwrap();
     let reply = caller.exchange(&request("GET", "/orders/x", &[("Expect", "100-continue")], b"")).await.unwrap();
     assert_eq!(reply.status, 200, "{}", reply.head);
     assert!(upstream.received().iter().all(|seen| seen.field("expect").is_none()));

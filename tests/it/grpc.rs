@@ -1,25 +1,21 @@
 //! gRPC calls, from the first frame to the last trailer: the caller and the service are hyper's own HTTP/2, so that every
 //! frame that matters is the test's.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{self as client, SendRequest};
-use hyper::server::conn::http2 as server;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::support::grpc::{Body, Frames, Service};
 use crate::support::http::{Connection, request};
 use crate::support::proxy::Proxy;
 use crate::support::servers::Servers;
@@ -27,81 +23,6 @@ use crate::support::{PATIENCE, within};
 
 /// A message of five bytes in gRPC's framing.
 const MESSAGE: &[u8] = b"\0\0\0\0\x05hello";
-
-type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + Sync>>;
-type Body = BoxBody<Bytes, std::io::Error>;
-type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-
-/// A request as the service saw it.
-#[derive(Clone, Debug)]
-struct Seen {
-    head: Arc<http::request::Parts>,
-}
-
-impl Seen {
-    fn field(&self, name: &str) -> &str {
-        self.head.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-/// A service over HTTP/2 with prior knowledge.
-struct Service {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    _accepting: JoinSet<()>,
-}
-
-impl Service {
-    /// Answers as `answer` says, which is told how many calls came before.
-    async fn start(answer: impl Fn(usize, Request<Incoming>) -> Answering + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (kept, answer) = (Arc::clone(&seen), Arc::new(answer));
-        let mut accepting = JoinSet::new();
-        accepting.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, Arc::clone(&kept), Arc::clone(&answer)));
-            }
-        });
-        Self { address, seen, _accepting: accepting }
-    }
-
-    /// Reads every request whole, then answers with what `answer` says.
-    async fn unary(answer: impl Fn(usize, Bytes) -> Response<Body> + Send + Sync + 'static) -> Self {
-        let answer = Arc::new(answer);
-        Self::start(move |number, request| {
-            let answer = Arc::clone(&answer);
-            Box::pin(async move {
-                let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                answer(number, body)
-            })
-        })
-        .await
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-/// Serves one connection of the proxy.
-async fn serve(
-    stream: TcpStream,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    answer: Arc<impl Fn(usize, Request<Incoming>) -> Answering + Send + Sync + 'static>,
-) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (parts, body) = request.into_parts();
-        let mut seen = seen.lock().unwrap();
-        seen.push(Seen { head: Arc::new(parts.clone()) });
-        let answering = answer(seen.len() - 1, Request::from_parts(parts, body));
-        async { Ok::<_, Infallible>(answering.await) }
-    });
-    let _ = server::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-}
 
 /// Says again what it hears, piece by piece, and how it went.
 async fn echo(mut body: Incoming, says: mpsc::UnboundedSender<Result<Frame<Bytes>, std::io::Error>>) {
@@ -197,6 +118,14 @@ impl Caller {
         within("the call is answered", PATIENCE, self.sender.send_request(request)).await.unwrap()
     }
 
+    /// Begins a call in which messages go both ways: where to say some, and what comes back.
+    async fn chat(&mut self) -> (mpsc::UnboundedSender<std::io::Result<Frame<Bytes>>>, Incoming) {
+        let (say, said) = mpsc::unbounded_channel();
+        let said: Frames = Box::pin(stream::unfold(said, |mut said| async move { Some((said.recv().await?, said)) }));
+        let answer = self.send("/orders/a.B/Chat", BodyExt::boxed(StreamBody::new(said))).await;
+        (say, answer.into_body())
+    }
+
     async fn call(&mut self, path: &str) -> Outcome {
         let body = Full::new(Bytes::from_static(MESSAGE)).map_err(|never| match never {}).boxed();
         let (head, body) = self.send(path, body).await.into_parts();
@@ -277,10 +206,9 @@ async fn other_outcomes_pass_as_they_are() {
     assert_eq!(service.seen().len(), 1);
 }
 
-/// Messages go both ways as they come, and the head does not wait for one.
-#[tokio::test]
-async fn a_call_streams_both_ways() {
-    let service = Service::start(|_, request| {
+/// A service that says again what it hears.
+async fn echoing() -> Service {
+    Service::start(|_, request| {
         Box::pin(async move {
             let (says, out) = mpsc::unbounded_channel();
             tokio::spawn(echo(request.into_body(), says));
@@ -288,12 +216,15 @@ async fn a_call_streams_both_ways() {
             streaming(Box::pin(out))
         })
     })
-    .await;
+    .await
+}
+
+/// Messages go both ways as they come, and the head does not wait for one.
+#[tokio::test]
+async fn a_call_streams_both_ways() {
+    let service = echoing().await;
     let mut caller = Caller::before(&service, "timeouts = { idle = \"200ms\" }", "").await;
-    let (say, said) = mpsc::unbounded_channel::<Result<Frame<Bytes>, std::io::Error>>();
-    let said: Frames = Box::pin(stream::unfold(said, |mut said| async move { Some((said.recv().await?, said)) }));
-    let answer = caller.send("/orders/a.B/Chat", BodyExt::boxed(StreamBody::new(said))).await;
-    let mut heard = answer.into_body();
+    let (say, mut heard) = caller.chat().await;
     for _ in 0..20 {
         say.send(Ok(message())).unwrap();
         let frame = within("an echo", PATIENCE, heard.frame()).await.unwrap().unwrap();
@@ -302,6 +233,23 @@ async fn a_call_streams_both_ways() {
     drop(say);
     let frame = within("the outcome", PATIENCE, heard.frame()).await.unwrap().unwrap();
     assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "0");
+}
+
+/// Whoever has nothing to say in a call is not slow, on either side: no limit for bodies counts but `streams.idle`.
+#[tokio::test]
+async fn a_call_in_which_both_sides_are_quiet_goes_on() {
+    let service = echoing().await;
+    let tight = "timeouts = { idle = \"200ms\" }\n[limits]\nbody_timeout = \"200ms\"\nbody_rate = \"1MiB\"";
+    let mut caller = Caller::before(&service, tight, "").await;
+    let (say, mut heard) = caller.chat().await;
+    for _ in 0..3 {
+        let quiet = tokio::time::timeout(Duration::from_millis(800), heard.frame()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        say.send(Ok(message())).unwrap();
+        let frame = within("an echo", PATIENCE, heard.frame()).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), MESSAGE);
+    }
+    assert_eq!(service.seen().len(), 1);
 }
 
 /// B59, B29: a call that is cut off ends with a reset, never with a neat end that has no outcome.

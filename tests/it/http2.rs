@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Fields, Frames, GOAWAY, HEADERS, Outcome, PREFACE, RST_STREAM,
-    SETTINGS, WINDOW_UPDATE, block, frame, pseudo,
+    SETTINGS, block, frame, pseudo,
 };
 use crate::support::http::{get, request};
 use crate::support::proxy::head;
@@ -162,31 +162,6 @@ async fn a_malformed_request_reaches_nobody() {
     stage.assert_untouched();
 }
 
-/// B22, B52: a body that is longer than it was said to be is not forwarded as complete.
-#[tokio::test]
-async fn a_body_that_is_longer_than_said_is_not_forwarded_as_complete() {
-    let stage = Stage::orders().await;
-    let mut caller = Frames::open(stage.proxy.address).await;
-    let fields = [pseudo("POST", "/orders/x"), vec![("content-length", b"3")]].concat();
-    caller.request(1, &fields, 0).await;
-    caller.send(DATA, END_STREAM, 1, b"hello").await.unwrap();
-    let outcome = caller.outcome(1).await;
-    assert!(outcome.reset.is_some() || outcome.goaway.is_some(), "{outcome:?}");
-    assert!(stage.upstream.requests().is_empty());
-}
-
-/// B29, B59: an answer that was cut short ends visibly so.
-#[tokio::test]
-async fn an_answer_that_was_cut_short_resets_its_stream() {
-    let stage = Stage::orders().await;
-    stage.upstream.next(Reply::last("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"));
-    let mut caller = Frames::open(stage.proxy.address).await;
-    caller.request(1, &pseudo("GET", "/orders/x"), END_STREAM).await;
-    let outcome = caller.outcome(1).await;
-    assert_eq!((outcome.status, outcome.body.as_slice()), (Some(200), &b"hello"[..]));
-    assert!(outcome.reset.is_some_and(|reason| reason != 0), "{outcome:?}");
-}
-
 #[tokio::test]
 async fn a_caller_that_stops_before_its_request_is_closed() {
     let stage = Stage::listening(&(head("info") + TIGHT), &named("orders", "", "")).await;
@@ -229,52 +204,6 @@ async fn an_idle_connection_is_told_to_go() {
     caller.request(1, &pseudo("GET", "/orders/x"), END_STREAM).await;
     assert_eq!(caller.outcome(1).await.status, Some(200));
     assert_eq!(caller.ended().await, Some(0), "GOAWAY without a reproach");
-}
-
-#[tokio::test]
-async fn a_body_that_stops_is_408_and_the_other_streams_go_on() {
-    let limits = head("info") + "[limits]\nbody_timeout = \"300ms\"\n";
-    let stage = Stage::listening(&limits, &named("orders", "", "")).await;
-    let mut caller = Frames::open(stage.proxy.address).await;
-    caller.request(1, &pseudo("POST", "/orders/x"), 0).await;
-    caller.send(DATA, 0, 1, b"he").await.unwrap();
-    let outcome = caller.outcome(1).await;
-    assert_eq!(outcome.status, Some(408), "{outcome:?}");
-    caller.request(3, &pseudo("GET", "/orders/y"), END_STREAM).await;
-    assert_eq!(caller.outcome(3).await.status, Some(200));
-}
-
-/// B51: a body that never stops for long and never ends either is held against `body_rate`, as in HTTP/1.
-#[tokio::test]
-async fn a_body_that_crawls_is_408() {
-    let limits = head("info") + "[limits]\nbody_timeout = \"1s\"\nbody_rate = \"1KiB\"\n";
-    let stage = Stage::listening(&limits, &named("orders", "", "")).await;
-    let mut caller = Frames::open(stage.proxy.address).await;
-    caller.request(1, &pseudo("POST", "/orders/x"), 0).await;
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    for _ in 0..30 {
-        tick.tick().await;
-        caller.send(DATA, 0, 1, b"x").await.unwrap();
-    }
-    let outcome = caller.outcome(1).await;
-    assert_eq!(outcome.status, Some(408), "{outcome:?}");
-}
-
-#[tokio::test]
-async fn an_answer_that_nobody_reads_is_given_up_and_the_other_streams_go_on() {
-    let limits = head("info") + "[limits]\nbody_timeout = \"300ms\"\n";
-    let stage = Stage::listening(&limits, &named("orders", "", "")).await;
-    let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
-    stage.upstream.next(Reply::new(long));
-    // SETTINGS_INITIAL_WINDOW_SIZE: 10 bytes for every stream.
-    let mut caller = Frames::with_settings(stage.proxy.address, &[0, 4, 0, 0, 0, 10]).await;
-    caller.request(1, &pseudo("GET", "/orders/x"), END_STREAM).await;
-    let outcome = caller.outcome(1).await;
-    assert_eq!((outcome.status, outcome.body.len()), (Some(200), 10), "{:?}", outcome.reset);
-    assert!(outcome.reset.is_some(), "{outcome:?}");
-    caller.request(3, &pseudo("GET", "/orders/y"), END_STREAM).await;
-    caller.send(WINDOW_UPDATE, 0, 3, &100_u32.to_be_bytes()).await.unwrap();
-    assert_eq!(caller.outcome(3).await.status, Some(200));
 }
 
 /// B57: two GOAWAYs, and what was begun is finished.

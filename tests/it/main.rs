@@ -74,6 +74,7 @@ mod tunnels;
 
 /// What an upstream says about the length of its answers, and bytes that nobody asked for.
 mod answers;
+
 /// Upstreams that the token endpoint names.
 mod from_token;
 
@@ -104,11 +105,15 @@ mod connections;
 /// Callers that speak HTTP/2, with deadlines and bounds of its own.
 mod http2;
 
+/// Bodies over HTTP/2: what is held of them, how slow they may be, how they end.
+mod http2_bodies;
+
 /// Floods of HTTP/2 frames are ended; fast callers are not.
 mod floods;
 
 /// Callers that wait to be asked for their body.
 mod expect;
+
 /// Listeners with TLS: versions of HTTP, callers' certificates, files that change.
 mod listener_tls;
 

@@ -1,8 +1,10 @@
 //! The ground the tests stand on: real servers on loopback, a caller, and the proxy under test.
 
+pub(crate) mod byte_exact;
 pub(crate) mod canary;
 pub(crate) mod certificates;
 pub(crate) mod frames;
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod load;

@@ -9,10 +9,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::http::{Answer, Connection, request};
-use crate::support::proxy::Proxy;
-use crate::support::scripted::{Peer, Scripted, answer};
-use crate::support::servers::Servers;
+use crate::support::byte_exact::ByteExact;
+use crate::support::http::{Answer, request};
+use crate::support::scripted::{Peer, answer};
 
 /// The nonce of RFC 6455 1.3, and what proves that it was read.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -40,22 +39,7 @@ fn consent(protocol: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-struct Scene {
-    _servers: Servers,
-    upstream: Scripted,
-    proxy: Proxy,
-    caller: Connection,
-}
-
-impl Scene {
-    async fn set(keys: &str) -> Self {
-        let servers = Servers::start().await;
-        let upstream = Scripted::start().await;
-        let proxy = servers.proxy_to(upstream.address, keys).await;
-        let caller = Connection::open(proxy.address).await.unwrap();
-        Self { _servers: servers, upstream, proxy, caller }
-    }
-
+impl ByteExact {
     async fn ask(&mut self) -> Peer {
         self.caller.send(&handshake(&[])).await.unwrap();
         self.upstream.accept().await
@@ -85,7 +69,7 @@ impl Scene {
 /// one line in the log when it is over.
 #[tokio::test]
 async fn frames_travel_both_ways_after_the_handshake() {
-    let mut scene = Scene::set("").await;
+    let mut scene = ByteExact::set("").await;
     let mut peer = scene.ask().await;
     let seen = peer.request().await;
     assert!(seen.authorization().starts_with("Bearer "));
@@ -114,7 +98,7 @@ async fn frames_travel_both_ways_after_the_handshake() {
 /// Each side may end its half on its own.
 #[tokio::test]
 async fn half_of_a_tunnel_can_be_closed() {
-    let mut scene = Scene::set("").await;
+    let mut scene = ByteExact::set("").await;
     let mut peer = scene.opened().await;
     scene.caller.send(MASKED).await.unwrap();
     scene.caller.finish_sending().await.unwrap();
@@ -130,7 +114,7 @@ async fn half_of_a_tunnel_can_be_closed() {
 /// A rejected handshake is renewed and replayed as any other request.
 #[tokio::test]
 async fn a_rejected_handshake_is_replayed() {
-    let mut scene = Scene::set("").await;
+    let mut scene = ByteExact::set("").await;
     let mut peer = scene.ask().await;
     let refused = peer.request().await;
     peer.send(&answer(401, &[], b"no")).await;
@@ -146,7 +130,7 @@ async fn a_rejected_handshake_is_replayed() {
 /// B42 (CVE-2026-2833): nothing behind the request is sent before the consent, and nothing at all without one.
 #[tokio::test]
 async fn early_bytes_wait_for_the_consent() {
-    let mut scene = Scene::set("").await;
+    let mut scene = ByteExact::set("").await;
     scene.caller.send(&[handshake(&[]), MASKED.to_vec()].concat()).await.unwrap();
     let mut peer = scene.upstream.accept().await;
     peer.request().await;
@@ -154,7 +138,7 @@ async fn early_bytes_wait_for_the_consent() {
     scene.agreed().await;
     assert_eq!(peer.bytes(MASKED.len()).await, MASKED);
 
-    let mut scene = Scene::set("").await;
+    let mut scene = ByteExact::set("").await;
     let smuggled = request("GET", "/orders/smuggled", &[], b"");
     scene.caller.send(&[handshake(&[]), smuggled].concat()).await.unwrap();
     let mut peer = scene.upstream.accept().await;
@@ -170,7 +154,7 @@ async fn early_bytes_wait_for_the_consent() {
 #[tokio::test]
 async fn consent_to_something_else_is_502() {
     for protocol in ["h2c", "websocket, h2c", "x"] {
-        let mut scene = Scene::set("").await;
+        let mut scene = ByteExact::set("").await;
         let mut peer = scene.ask().await;
         peer.request().await;
         peer.send(&consent(protocol)).await;
@@ -201,7 +185,7 @@ async fn an_upgrade_that_is_not_allowed_is_dropped() {
         ("", &post),
         ("", &without),
     ] {
-        let scene = Scene::set(keys).await;
+        let scene = ByteExact::set(keys).await;
         let upstream = scene.upstream.serve(|_| answer(200, &[], b"as usual"));
         let mut caller = scene.caller;
         let reply = caller.exchange(asking).await.unwrap();
@@ -215,7 +199,7 @@ async fn an_upgrade_that_is_not_allowed_is_dropped() {
 /// Other protocols can be allowed by name.
 #[tokio::test]
 async fn a_route_allows_protocols_by_name() {
-    let mut scene = Scene::set("streams = { upgrades = [\"x-lines/2\"] }").await;
+    let mut scene = ByteExact::set("streams = { upgrades = [\"x-lines/2\"] }").await;
     let asking = request("POST", "/orders/x", &[("Connection", "upgrade"), ("Upgrade", "websocket, X-Lines/2")], b"");
     scene.caller.send(&asking).await.unwrap();
     let mut peer = scene.upstream.accept().await;
@@ -230,7 +214,7 @@ async fn a_route_allows_protocols_by_name() {
 #[tokio::test]
 async fn another_sites_page_opens_no_websocket() {
     for fields in [[("Origin", "https://evil.example")], [("Sec-Fetch-Site", "cross-site")]] {
-        let mut scene = Scene::set("").await;
+        let mut scene = ByteExact::set("").await;
         scene.caller.send(&handshake(&fields)).await.unwrap();
         scene.caller.answer(true).await.unwrap().assert_problem(403, fields[0].0);
     }
@@ -238,7 +222,7 @@ async fn another_sites_page_opens_no_websocket() {
 
 #[tokio::test]
 async fn a_tunnel_ends_when_it_idles_for_too_long() {
-    let mut scene = Scene::set("timeouts = { idle = \"10ms\" }\nstreams = { idle = \"300ms\" }").await;
+    let mut scene = ByteExact::set("timeouts = { idle = \"10ms\" }\nstreams = { idle = \"300ms\" }").await;
     let mut peer = scene.opened().await;
     for _ in 0..3 {
         scene.caller.send(MASKED).await.unwrap();
@@ -251,7 +235,7 @@ async fn a_tunnel_ends_when_it_idles_for_too_long() {
 /// B44: a caller over HTTP/2 asks with an extended CONNECT (RFC 8441), and the upstream sees a handshake of HTTP/1.1.
 #[tokio::test]
 async fn a_caller_over_http_2_opens_a_websocket() {
-    let scene = Scene::set("").await;
+    let scene = ByteExact::set("").await;
     let stream = TcpStream::connect(scene.proxy.address).await.unwrap();
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let driving = tokio::spawn(connection);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::State;
 use super::census::{Census, ENHANCE_YOUR_CALM, Wait};
 use crate::metrics::{Flood, Floods};
-use crate::server::{Limits, Watch};
+use crate::server::{Limits, Pace, Watch};
 
 /// So many frames in a row, and it is another connection's turn.
 const BURST: u32 = 1024;
@@ -35,6 +35,7 @@ pub(super) struct Watched<IO> {
     burst: u32,
     read_watch: Watch<Wait>,
     write_watch: Watch<()>,
+    write_pace: Pace,
     ending: Option<Ending>,
 }
 
@@ -55,6 +56,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Watched<IO> {
             burst: 0,
             read_watch: Watch::default(),
             write_watch: Watch::default(),
+            write_pace: Pace::default(),
             ending: None,
         }
     }
@@ -130,10 +132,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Watched<IO> {
         Poll::Pending
     }
 
-    /// Counts what was written; a caller that reads nothing is given `body_timeout` for every step.
+    /// Called with every write: a caller that reads nothing is given `body_timeout` for every step, and has to keep to
+    /// `body_rate` where it makes us wait.
     fn poll_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.write_watch.rest();
+        if let Poll::Ready(result) = &written {
+            let waited = self.write_watch.waited();
+            let bytes = *result.as_ref().unwrap_or(&0);
+            if !waited.is_zero() && self.write_pace.is_too_slow(bytes, waited, self.limits.body_pace()) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller reads too slowly")));
+            }
             return written;
         }
         ready!(self.write_watch.poll_expired(cx, (), self.limits.body_timeout));

@@ -46,6 +46,11 @@ impl Frame {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
+
+    /// The status in an answer's HEADERS.
+    pub(crate) fn status(&self) -> u16 {
+        status(&self.payload)
+    }
 }
 
 /// What a request came to.
@@ -143,7 +148,8 @@ impl Frames {
         within("a frame or the end", PATIENCE, self.read()).await.ok()
     }
 
-    async fn read(&mut self) -> Result<Frame> {
+    /// The next frame, however long it takes.
+    pub(crate) async fn read(&mut self) -> Result<Frame> {
         loop {
             if let Some(frame) = self.take() {
                 return Ok(frame);
@@ -183,7 +189,7 @@ impl Frames {
                     break;
                 }
                 HEADERS if frame.stream == stream && outcome.status.is_none() => {
-                    outcome.status = Some(status(&frame.payload));
+                    outcome.status = Some(frame.status());
                 }
                 DATA if frame.stream == stream => outcome.body.extend_from_slice(&frame.payload),
                 _ => {}
