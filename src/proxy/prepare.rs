@@ -228,6 +228,11 @@ impl Prepared {
         self.room = Some(header.clone());
     }
 
+    /// Whether the caller asked for another protocol with an extended CONNECT.
+    pub(super) fn switches_over_http2(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_asked_over_http2())
+    }
+
     /// The head with its credential, and `body`.
     pub(super) fn request(
         &self,

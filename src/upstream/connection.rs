@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::Either;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -120,24 +122,33 @@ where
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(&mut self, mut request: Request<B>) -> Result<Response<Incoming>, SendError<B>> {
-        let form = self.pool.form();
+    pub fn send(
+        &mut self,
+        mut request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError<B>>> + Send {
+        let Self { carrier, pool, is_spent, reused: _ } = self;
+        let pool = &**pool;
+        let form = pool.form();
         form.fit(&mut request);
-        let answer = match &mut self.carrier {
-            Carrier::Http1(link) => link.sender.try_send_request(request).await.map_err(fate)?,
-            Carrier::Http2(stream) => return Box::pin(stream.send(request)).await,
+        // Not an async function, nor a block: their futures keep the room of whatever was moved through them.
+        let sending = match carrier {
+            Carrier::Http1(link) => link.sender.try_send_request(request).map_err(fate),
+            Carrier::Http2(stream) => return Either::Right(Box::pin(stream.send(request))),
         };
-        self.is_spent |= answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        // Only a proxy answers so (RFC 9110 15.5.8): it must not be taken for the upstream's word.
-        if form.is_for_proxy() {
-            let is_refused = answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-            let status = is_refused.then_some(answer.status().as_u16());
-            self.pool.note_proxy(status);
-            if let Some(status) = status {
-                return Err(SendError::Proxy { status });
+        Either::Left(sending.map(move |answer| {
+            let answer = answer?;
+            *is_spent |= answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // Only a proxy answers so (RFC 9110 15.5.8): it must not be taken for the upstream's word.
+            if form.is_for_proxy() {
+                let is_refused = answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+                let status = is_refused.then_some(answer.status().as_u16());
+                pool.note_proxy(status);
+                if let Some(status) = status {
+                    return Err(SendError::Proxy { status });
+                }
             }
-        }
-        Ok(answer)
+            Ok(answer)
+        }))
     }
 
     /// Keeps the connection from everyone else: it closes after this exchange. On a shared one nothing changes.

@@ -1,6 +1,7 @@
 //! One attempt: the request with what is attached goes over a connection of the pool, and over another one where that
 //! was dead or refused it, until the head of an answer is there.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::header::HOST;
@@ -43,7 +44,12 @@ impl Attempts<'_> {
         loop {
             let was_reused = lease.is_reused();
             let sent = self.sent(attached, &request);
-            match self.send(&mut lease, request, &sent).await? {
+            let answered = {
+                let following = Following::new(&mut request, self, &sent);
+                let sending = std::pin::pin!(self.send(&mut lease, request));
+                self.answered(sending, following).await?
+            };
+            match answered {
                 Ok(answer) if self.misses_expectation(&answer) => request = self.request(attached, &way, &lease)?,
                 Ok(mut answer) => {
                     open.record.upstream_status = Some(answer.status().as_u16());
@@ -135,6 +141,20 @@ impl Attempts<'_> {
         }
     }
 
+    /// Hands the request to the connection.
+    fn send<'l>(
+        &self,
+        lease: &'l mut Lease<AttemptBody>,
+        request: Request<AttemptBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError<AttemptBody>>> + use<'l> {
+        // A caller that logs a connection in at a host of its own choice must not do so for others.
+        if self.named.passes_through && header::authenticates_connection(&self.prepared.headers) {
+            lease.spend();
+        }
+        lease.read_for(self.connection.valve());
+        lease.send(request)
+    }
+
     /// How long connecting may take: its own limit, or what is left of the whole exchange's.
     fn connect_time(&self) -> Duration {
         let connect = self.named.settings.timeouts.connect;
@@ -151,24 +171,19 @@ impl Attempts<'_> {
         is_idempotent(&self.prepared.method) && self.body.take_over().is_ok()
     }
 
-    /// Sends once; the first-byte time-out starts with the last byte of the request that moved. A body that is held
-    /// back goes on its way when the upstream has had its time to ask for it.
-    async fn send(
+    /// Waits for what `sending` gives; the first-byte time-out starts with the last byte of the request that moved. A body
+    /// that is held back goes on its way when the upstream has had its time to ask for it.
+    async fn answered<S>(
         &self,
-        lease: &mut Lease<AttemptBody>,
-        mut request: Request<AttemptBody>,
-        sent: &Sent<'_>,
-    ) -> Result<Result<Response<Incoming>, SendError<AttemptBody>>, Stop> {
-        // A caller that logs a connection in at a host of its own choice must not do so for others.
-        if self.named.passes_through && header::authenticates_connection(&self.prepared.headers) {
-            lease.spend();
-        }
+        mut sending: Pin<&mut S>,
+        following: Following<'_>,
+    ) -> Result<Result<Response<Incoming>, SendError<AttemptBody>>, Stop>
+    where
+        S: Future<Output = Result<Response<Incoming>, SendError<AttemptBody>>>,
+    {
         let Timeouts { first_byte, continue_, .. } = self.named.settings.timeouts;
         let mut deadline = Instant::now() + first_byte;
         let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| Instant::now() + continue_);
-        let following = Following::new(&mut request, self, sent);
-        lease.read_for(self.connection.valve());
-        let mut sending = std::pin::pin!(lease.send(request));
         let mut answering = std::future::poll_fn(|cx| {
             let sent = sending.as_mut().poll(cx);
             // Those that came with the answer come before it, and behind it comes none.
