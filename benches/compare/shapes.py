@@ -10,6 +10,8 @@ import sys
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
 
+import load
+import origin as origins
 import peers
 import rig
 
@@ -24,22 +26,22 @@ def main():
     options = arguments.parse_args()
 
     rig.need("wrk", "wrk")
-    rig.need("taskset", "util-linux")
     rig.need("openssl", "openssl")
     peers.install()
-    binary = rig.built(["--example", "shapes"], "shapes")
+    [binary] = rig.built(["--example", "shapes"], ["shapes"])
     print("| cores | connections | shape | CPU µs/request (range) | requests/s | p50 ms | p99 ms | PSS MiB | others |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for workers, cores, load_cores in [(1, "0", "1"), (2, "0,1", "0,1")]:
-        origin = rig.Origin(peers.NGINX, rig.fresh("origin"), load_cores)
+    for workers, cores, load_cores in [(1, {0}, {1}), (2, {0, 1}, {0, 1})]:
+        rig.LOAD_CORE = load_cores
+        origin = origins.Origin(peers.NGINX, load_cores)
         try:
             for connections in options.connections:
-                compare(binary, workers, cores, load_cores, connections, origin, options)
+                compare(binary, workers, cores, connections, origin, options)
         finally:
             origin.program.stop()
 
 
-def compare(binary, workers, cores, load_cores, connections, origin, options):
+def compare(binary, workers, cores, connections, origin, options):
     """Both shapes in one setting: two lines of the table."""
     running = []
     runs = {shape: [] for shape in SHAPES}
@@ -50,13 +52,18 @@ def compare(binary, workers, cores, load_cores, connections, origin, options):
             (folder / "proxy.toml").write_text(rig.fill("keybearer.toml", origin.values() | {
                 "port": port, "admin_port": admin_port, "scheme": "http", "origin": origin.plain,
                 "access_log": '"off"', "workers": workers, "tls": "",
+                "http": "", "listener": "", "limits": "", "token_port": origin.plain, "mint": "",
             }))
-            program = rig.Program(shape, [binary, shape, "proxy.toml"], cores, folder, port)
+            program = rig.Program(shape, [binary, shape, "proxy.toml"], folder, cores)
             running.append((program, port))
-            rig.load(port, connections, 1, load_cores)
+            program.wait_until(lambda: rig.status(port) == 200)
+            load.wrk(port, connections, 1)
         for _ in range(options.rounds):
             for program, port in running:
-                run = rig.measure(program, origin.program, port, connections, options.seconds, load_cores)
+                others, before = rig.Others([program, origin.program]), program.cpu()
+                run = load.wrk(port, connections, options.seconds)
+                run["cpu_us_per_request"] = (program.cpu() - before) * 1e6 / run["requests"]
+                run["others_share"] = others.share()
                 runs[program.name].append(run)
         for program, _ in running:
             line = rig.summary(runs[program.name])
@@ -71,4 +78,8 @@ def compare(binary, workers, cores, load_cores, connections, origin, options):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        with rig.alone():
+            main()
+    except rig.Trouble as trouble:
+        sys.exit(f"shapes: {trouble}")
