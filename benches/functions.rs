@@ -138,16 +138,16 @@ fn outgoing_head(mut heads: Heads) -> (usize, Heads) {
     let mut good = 0;
     for head in &mut heads.heads {
         let present = Presence::of(head);
-        let in_order = !(present.has(Presence::VIA) && header::via_names(head, &heads.pseudonym))
-            && !(present.has(Presence::FOLDING) && header::ambiguous_name(head, fields).is_some())
-            && !(present.has(Presence::HOP_BY_HOP) && header::strip_hop_by_hop(head).is_err());
+        let is_odd = (present.has(Presence::VIA) && header::via_names(head, &heads.pseudonym))
+            || (present.has(Presence::FOLDING) && header::ambiguous_name(head, fields).is_some())
+            || (present.has(Presence::HOP_BY_HOP) && header::strip_hop_by_hop(head).is_err());
         header::strip_caller_credentials((head, present), fields);
         if present.has(Presence::FORWARDED) {
             header::strip_forwarded(head);
         }
         header::append_via(head, Version::HTTP_11, &heads.pseudonym);
         head.insert(heads.injected.clone(), heads.credential.clone());
-        good += usize::from(in_order);
+        good += usize::from(!is_odd);
     }
     (good, heads)
 }

@@ -2,8 +2,12 @@
 //!
 //! Nothing here knows a secret or a token.
 
+mod exposition;
 mod service;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -13,6 +17,8 @@ use crate::caller::Callers;
 use crate::metrics::{self, Metrics};
 use crate::name::Name;
 use crate::readiness::Readiness;
+
+pub use self::exposition::Scrapes;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -42,10 +48,12 @@ pub struct Admin {
     pub readiness: Readiness,
     /// Whether only this machine can reach the listener; others learn neither names nor what else there is.
     pub local: bool,
-    /// Who is calling.
-    pub callers: Callers,
+    /// Who is calling; those of the newest configuration.
+    pub callers: Arc<ArcSwap<Callers>>,
     /// Callers that are told everything on a listener that others can reach.
     pub admitted: Vec<Name>,
+    /// Who reads metrics now.
+    pub scrapes: Scrapes,
 }
 
 impl Admin {
@@ -89,17 +97,19 @@ impl Admin {
     }
 
     async fn metrics(&self) -> Response<AnswerBody> {
-        let metrics = self.metrics.clone();
-        // Thousands of series take milliseconds, and this thread mints tokens.
-        match tokio::task::spawn_blocking(move || metrics.encode()).await {
-            Ok(text) => answer(StatusCode::OK, metrics::CONTENT_TYPE, text),
-            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics could not be rendered\n"),
-        }
+        let Ok(scrape) = Arc::clone(&self.scrapes.0).acquire_owned().await else {
+            return answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics could not be rendered\n");
+        };
+        answered(StatusCode::OK, metrics::CONTENT_TYPE, exposition::body(self.metrics.clone(), scrape))
     }
 }
 
 fn answer(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<AnswerBody> {
-    let mut answer = Response::new(body::full(text));
+    answered(status, content_type, body::full(text))
+}
+
+fn answered(status: StatusCode, content_type: &'static str, body: AnswerBody) -> Response<AnswerBody> {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -110,11 +120,12 @@ fn answer(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{Method, StatusCode};
     use http_body_util::BodyExt as _;
 
-    use super::{Admin, Audience};
-    use crate::caller::Callers;
+    use super::{Admin, Audience, Scrapes};
     use crate::metrics::Metrics;
     use crate::readiness::Readiness;
 
@@ -123,8 +134,9 @@ mod tests {
             metrics: Metrics::new(),
             readiness: Readiness::new(),
             local,
-            callers: Callers::default(),
+            callers: Arc::default(),
             admitted: Vec::new(),
+            scrapes: Scrapes::default(),
         }
     }
 

@@ -1,6 +1,11 @@
 //! Config → Bound → run: the only place where all parts meet.
 
+mod assembly;
 mod certificates;
+mod fixed;
+mod reload;
+mod rotation;
+mod watched;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -10,18 +15,21 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
+use self::assembly::Assembly;
 use self::certificates::Certificates;
+use self::reload::{Parts, Reload, Running};
 use crate::access_log::{self, AccessLog};
-use crate::admin::Admin;
+use crate::admin::{Admin, Scrapes};
 use crate::caller::Callers;
 use crate::config::Config;
 use crate::header::Pseudonym;
 use crate::metrics::{Floods, Gauge, Limited, Metrics};
 use crate::name::Name;
 use crate::process;
-use crate::proxy::plan::{NamedCredential, Plan};
+use crate::proxy::plan::Plan;
 use crate::proxy::{Proxy, ReplayMemory, Shared};
 use crate::readiness::{Readiness, Task};
 use crate::route::Conflict;
@@ -71,6 +79,7 @@ impl Bound {
         let listeners = server::Bound::bind(config.listeners.iter().cloned())?;
         let admin = server::Bound::bind([ListenerSettings::new(admin_name(), config.admin.address.clone())])?;
         let metrics = Metrics::new();
+        metrics.limit(config.limits.metric_credentials);
         let (access_log, writer) = AccessLog::open(&config.log.access, metrics.access_log_dropped())?;
         Ok(Self { config, listeners, admin, access_log, writer, metrics })
     }
@@ -97,7 +106,9 @@ impl Bound {
         let readiness = Readiness::new();
         let started = readiness.task("start");
         let mut minters = Minters::new(control.handle().clone(), self.metrics.clone());
-        let shared = Arc::new(shared(&self, &control, &mut minters, &readiness)?);
+        let (shared, externals) = shared(&self, &control, &mut minters, &readiness)?;
+        let (shared, minters) = (Arc::new(shared), Arc::new(Mutex::new(minters)));
+        let callers = Arc::new(ArcSwap::from_pointee(shared.plan.load().callers.clone()));
 
         let (drain_handle, drain) = DrainHandle::new();
         let drain = drain.lasting(self.config.drain.deadline);
@@ -118,12 +129,24 @@ impl Bound {
             metrics: self.metrics.clone(),
             readiness: readiness.clone(),
             local,
-            callers: shared.plan.load().callers.clone(),
+            callers: Arc::clone(&callers),
             admitted: self.config.admin.callers.clone().unwrap_or_default(),
+            scrapes: Scrapes::default(),
         };
         let certificates = Certificates::of(self.listeners.settings());
         let settings = self.config.drain;
-        let parts = Control { admin, listener: self.admin, certificates, settings, delay, readiness, drain_handle };
+        let parts = Parts {
+            shared: Arc::clone(&shared),
+            callers,
+            minters: Arc::clone(&minters),
+            metrics: self.metrics.clone(),
+            control: control.handle().clone(),
+        };
+        // What is built in or given as a text has no file that could change.
+        let running = Running { config: self.config, externals };
+        let reload = running.config.file.clone().map(|file| Reload::new(file, parts, running));
+        let parts =
+            Control { admin, listener: self.admin, certificates, reload, settings, delay, readiness, drain_handle };
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || control.block_on(parts.run(started)))
@@ -135,7 +158,7 @@ impl Bound {
         if control.join().is_err() {
             tracing::error!("the control thread panicked");
         }
-        drop(shared);
+        drop((shared, minters));
         drop((self.access_log, self.writer));
         accepting.map_err(|error| AppError::System("an event for a listening socket", error))
     }
@@ -146,6 +169,7 @@ struct Control {
     admin: Admin,
     listener: server::Bound,
     certificates: Certificates,
+    reload: Option<Reload>,
     settings: server::DrainSettings,
     delay: Duration,
     readiness: Readiness,
@@ -158,6 +182,8 @@ impl Control {
         let mut signals = Signals::catch().map_err(|error| AppError::System("a signal handler", error))?;
         let hangups = Hangups::catch().map_err(|error| AppError::System("a signal handler", error))?;
         let reading = tokio::spawn(self.certificates.run(hangups));
+        let hangups = Hangups::catch().map_err(|error| AppError::System("a signal handler", error))?;
+        let reloading = self.reload.map(|reload| tokio::spawn(reload.run(hangups)));
         let (admin_handle, admin_drain) = DrainHandle::new();
         let serving = Serving {
             limits: Limits::default(),
@@ -180,6 +206,10 @@ impl Control {
             let signal = signals.next().await;
             tracing::warn!(signal, "a second signal: not waiting any longer");
         };
+        // What is going away takes nothing new over.
+        if let Some(reloading) = reloading {
+            reloading.abort();
+        }
         self.drain_handle.run(&self.settings, self.delay, force).await;
         let at_once = server::DrainSettings { delay: None, deadline: Duration::from_secs(1) };
         admin_handle.run(&at_once, Duration::ZERO, std::future::pending()).await;
@@ -194,10 +224,15 @@ impl Control {
     }
 }
 
-/// A plan for `config`, its token cells on the control runtime.
-fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &Readiness) -> Result<Shared, AppError> {
+/// A plan for the configuration, its token cells on the control runtime.
+fn shared(
+    bound: &Bound,
+    control: &Runtime,
+    minters: &mut Minters,
+    readiness: &Readiness,
+) -> Result<(Shared, Vec<Arc<ExternalCredential>>), AppError> {
     let externals: Vec<Arc<ExternalCredential>> =
-        bound.config.external_credentials.iter().map(|settings| minters.external_credential(settings)).collect();
+        bound.config.external_credentials.iter().map(|settings| minters.shared(settings)).collect();
     for (settings, external) in bound.config.external_credentials.iter().zip(&externals) {
         wait_for_tokens(settings, external, control, readiness);
     }
@@ -207,7 +242,7 @@ fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &R
         .map_err(|_| AppError::System("random bytes", io::Error::other("the random source failed")))?;
     let plan = plan(&bound.config, &externals, &bound.metrics)?;
     plan.callers.watch(control.handle());
-    Ok(Shared {
+    let shared = Shared {
         plan: ArcSwap::from_pointee(plan),
         access_log: bound.access_log.clone(),
         unmatched: bound.metrics.unmatched(),
@@ -221,7 +256,8 @@ fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &R
         replay_memory: Arc::new(ReplayMemory::new(bound.config.limits.replay_memory, bound.metrics.replay_memory())),
         pseudonym: Pseudonym::parse(&format!("keybearer-{:08x}", u32::from_be_bytes(suffix))).unwrap_or_default(),
         next_id: AtomicU64::new(1),
-    })
+    };
+    Ok((shared, externals))
 }
 
 /// Resolved settings put together into what a worker holds.
@@ -229,23 +265,9 @@ fn shared(bound: &Bound, control: &Runtime, minters: &mut Minters, readiness: &R
 /// # Errors
 /// Only what the configuration should have refused.
 pub fn plan(config: &Config, externals: &[Arc<ExternalCredential>], metrics: &Metrics) -> Result<Plan, AppError> {
-    let mut all = Vec::new();
-    for settings in &config.named_credentials {
-        let external = match &settings.external_credential {
-            None => None,
-            Some(name) => {
-                let found = externals.iter().find(|external| external.name() == name);
-                Some(Arc::clone(found.ok_or_else(|| AppError::Dangling(settings.name.clone()))?))
-            }
-        };
-        all.push(NamedCredential::new(settings.clone(), external, metrics.named_credential(&settings.name)));
-    }
-    let plan = Plan::new(all, Callers::new(config.callers.clone())).map_err(AppError::Conflict)?;
-    let plan = plan.with_caller_rates(&config.caller_rates);
-    if config.listeners.iter().all(|listener| listener.forward_proxy.is_none()) {
-        return Ok(plan);
-    }
-    plan.with_forward_proxy(metrics.unmatched()).map_err(AppError::Conflict)
+    let callers = Callers::new(config.callers.clone());
+    let externals = externals.iter().map(|external| (external.name(), external)).collect();
+    Assembly { config, externals, callers, metrics }.plan(None)
 }
 
 /// Keeps `/readyz` waiting for a first token of every principal, where the configuration asks for that.

@@ -23,7 +23,7 @@ mod certificate;
 pub mod jwt;
 
 /// `[callers.NAME]` as resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The caller's name.
     pub name: Name,
@@ -31,8 +31,19 @@ pub struct Settings {
     pub proof: Proof,
 }
 
+impl Settings {
+    /// Whether the proof is in a file that is read with the callers.
+    #[must_use]
+    pub fn reads_file(&self) -> bool {
+        match &self.proof {
+            Proof::Jwt(settings) => matches!(settings.keys.origin, jwt::KeyOrigin::File(_)),
+            Proof::ApiKey { .. } | Proof::Certificate(_) | Proof::Networks(_) | Proof::Unix { .. } => false,
+        }
+    }
+}
+
 /// How a caller proves who it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Proof {
     /// The SHA-256 of a high-entropy API key that the caller sends in `header` (default `x-api-key`).
     ApiKey {
@@ -81,8 +92,17 @@ impl Callers {
     /// Sorts the callers by kind of proof. Reads key sets from their files; asks nobody ([`Self::watch`]).
     #[must_use]
     pub fn new(settings: Vec<Settings>) -> Self {
+        Self::with_tokens(settings, Tokens::default())
+    }
+
+    /// The same, with the keys of issuers that these callers have already fetched.
+    #[must_use]
+    pub fn succeeded_by(&self, settings: Vec<Settings>) -> Self {
+        Self::with_tokens(settings, self.tokens.as_deref().map_or_else(Tokens::default, Tokens::successor))
+    }
+
+    fn with_tokens(settings: Vec<Settings>, mut tokens: Tokens) -> Self {
         let mut callers = Self::default();
-        let mut tokens = Tokens::default();
         for Settings { name, proof } in settings {
             match proof {
                 Proof::ApiKey { sha256, header } => {
@@ -100,6 +120,7 @@ impl Callers {
                 Proof::Unix { uid, gid } => callers.users.push((uid, gid, name)),
             }
         }
+        tokens.complete();
         callers.tokens = (!tokens.is_empty()).then(|| Arc::new(tokens));
         callers
     }

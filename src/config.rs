@@ -23,6 +23,7 @@ mod url;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use self::layers::ENVIRONMENT;
 pub use self::preset::{PresetKey, PresetOrigin, PresetUse};
@@ -40,6 +41,9 @@ pub use crate::telemetry::Format as LogFormat;
 pub struct Config {
     /// The file it came from; none when all is default or built in.
     pub file: Option<PathBuf>,
+    /// The files whose contents became a part of it: secrets, certificates, keys. Not those of listeners, which are read
+    /// again by themselves.
+    pub files: Vec<PathBuf>,
     /// `[listeners.*]`; never empty.
     pub listeners: Vec<server::ListenerSettings>,
     /// `[admin]`
@@ -49,9 +53,9 @@ pub struct Config {
     /// `rate` of those callers that have one.
     pub caller_rates: Vec<(Name, Rate)>,
     /// `[named_credentials.*]`
-    pub named_credentials: Vec<proxy::settings::NamedCredential>,
+    pub named_credentials: Vec<Arc<proxy::settings::NamedCredential>>,
     /// `[external_credentials.*]`
-    pub external_credentials: Vec<token::Settings>,
+    pub external_credentials: Vec<Arc<token::Settings>>,
     /// `[log]`
     pub log: LogSettings,
     /// `[limits]`
@@ -63,7 +67,7 @@ pub struct Config {
 }
 
 /// `[admin]` as resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdminSettings {
     /// Where it listens (default 127.0.0.1:9901).
     pub address: server::Address,
@@ -72,7 +76,7 @@ pub struct AdminSettings {
 }
 
 /// `[log]` as resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogSettings {
     /// A `tracing` filter, such as `info` or `keybearer=debug`.
     pub level: String,

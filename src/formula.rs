@@ -148,6 +148,13 @@ impl Formula {
     }
 }
 
+/// Two formulas are equal when they are written alike.
+impl PartialEq for Formula {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 impl std::fmt::Debug for Formula {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_tuple("Formula").field(&self.text).finish()

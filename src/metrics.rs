@@ -1,7 +1,7 @@
 //! What the process counts, and its exposition as OpenMetrics text.
 //!
-//! Handles are resolved once, when a configuration is loaded; counting is then one atomic addition, without a lock, a
-//! lookup or an allocation. Labels are names of the configuration, status codes and words from fixed lists: nothing a
+//! Handles are made when a configuration is loaded, and the counters behind them when the first exchange is counted;
+//! counting is then one atomic addition, without a lock, a lookup or an allocation. Labels are names of the configuration, status codes and words from fixed lists: nothing a
 //! caller or an upstream sends becomes a label.
 
 use std::sync::Arc;
@@ -20,6 +20,7 @@ mod floods;
 mod handles;
 mod histogram;
 mod limited;
+mod reloads;
 mod tokens;
 mod upstream;
 
@@ -30,6 +31,7 @@ pub use callers::{CallerDecision, CallerDecisions};
 pub use exchanges::NamedCredentialMetrics;
 pub use floods::{Flood, Floods};
 pub use limited::Limited;
+pub use reloads::{Reloaded, Reloads};
 pub use tokens::{ExternalCredentialMetrics, MintOutcome};
 pub use upstream::UpstreamMetrics;
 
@@ -52,6 +54,7 @@ struct Inner {
     replay_memory: Gauge,
     access_log_dropped: Counter,
     caller_decisions: CallerDecisions,
+    reloads: Reloads,
 }
 
 impl Metrics {
@@ -81,6 +84,7 @@ impl Metrics {
             access_log_dropped.clone(),
         );
         let caller_decisions = CallerDecisions::register(&mut registry);
+        let reloads = Reloads::register(&mut registry);
         registry.register_collector(Box::new(Arc::clone(&families)));
         Self(Arc::new(Inner {
             registry,
@@ -91,27 +95,37 @@ impl Metrics {
             replay_memory,
             access_log_dropped,
             caller_decisions,
+            reloads,
         }))
     }
 
-    /// The handle for exchanges of the named credential `name`. Two calls with one name give the same counters.
+    /// How many named credentials, principals and upstreams are told apart, each kind for itself; those beyond are
+    /// counted together. What has counters by then keeps them.
+    pub fn limit(&self, most: usize) {
+        self.0.families.exchanges.limit(most);
+        self.0.families.tokens.limit(most);
+        self.0.families.upstreams.limit(most);
+    }
+
+    /// The handle for exchanges of the named credential `name`. Two handles of one name have the same counters.
     ///
-    /// A named credential's series are exposed for as long as somebody holds a handle, and one scrape longer.
+    /// A named credential's series are exposed from its first exchange on, for as long as somebody holds a handle, and
+    /// one scrape longer.
     #[must_use]
     pub fn named_credential(&self, name: &Name) -> NamedCredentialMetrics {
-        NamedCredentialMetrics::new(self.0.families.exchanges.resolve(Some(name.clone())))
+        NamedCredentialMetrics::new(Some(name.clone()), Arc::clone(&self.0.families))
     }
 
     /// The handle for exchanges that belong to no named credential; their label is empty, which no name can be.
     #[must_use]
     pub fn unmatched(&self) -> NamedCredentialMetrics {
-        NamedCredentialMetrics::new(self.0.families.exchanges.resolve(None))
+        NamedCredentialMetrics::new(None, Arc::clone(&self.0.families))
     }
 
     /// The handle for the tokens of one principal.
     #[must_use]
     pub fn external_credential(&self, external: &Name, principal: &Name) -> ExternalCredentialMetrics {
-        ExternalCredentialMetrics::new(self.0.families.tokens.resolve((external.clone(), principal.clone())))
+        ExternalCredentialMetrics::new((external.clone(), principal.clone()), Arc::clone(&self.0.families))
     }
 
     /// The handle for the connections to `authority`, as the configuration writes it.
@@ -156,6 +170,12 @@ impl Metrics {
         self.0.caller_decisions.clone()
     }
 
+    /// Readings of the configuration after the start.
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.0.reloads.clone()
+    }
+
     /// HTTP/2 connections of callers that were ended for flooding us.
     #[must_use]
     pub fn floods(&self) -> Floods {
@@ -168,12 +188,20 @@ impl Metrics {
         self.0.access_log_dropped.clone()
     }
 
-    /// Everything as OpenMetrics text ([`CONTENT_TYPE`]). Takes milliseconds where there are thousands of named
+    /// Writes everything as OpenMetrics text ([`CONTENT_TYPE`]). Takes milliseconds where there are thousands of named
     /// credentials, so call it off the runtime's threads.
+    ///
+    /// # Errors
+    /// Those of `out` alone.
+    pub fn write(&self, out: &mut impl std::fmt::Write) -> std::fmt::Result {
+        prometheus_client::encoding::text::encode(out, &self.0.registry)
+    }
+
+    /// The same as one text.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut text = String::with_capacity(16 * 1024);
-        match prometheus_client::encoding::text::encode(&mut text, &self.0.registry) {
+        let mut text = String::new();
+        match self.write(&mut text) {
             Ok(()) => text,
             // Writing to a `String` does not fail; an exposition without `# EOF` would be refused by the scraper.
             Err(std::fmt::Error) => "# EOF\n".to_owned(),

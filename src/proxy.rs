@@ -208,7 +208,7 @@ async fn serve(
     let (prepared, passing) = match forwarded(decided) {
         Ok(prepared) => prepared,
         Err(Otherwise::Stop(stop)) => return Err(stop),
-        Err(Otherwise::Answer(answer)) => return Ok(Outcome::Answer(answer)),
+        Err(Otherwise::Answer(answer)) => return Ok(Outcome::Answer(*answer)),
         Err(Otherwise::Tunnel(endpoint)) => {
             open.enter_tunnel()?;
             let tunnel = Box::pin(Tunnel::open(&endpoint, near)).await?;
@@ -243,7 +243,7 @@ async fn decided(mut parts: Parts, plan: &Plan, context: &Context<'_>, found: &m
 /// What is done in place of sending the request on.
 enum Otherwise {
     Stop(Stop),
-    Answer(Response<AnswerBody>),
+    Answer(Box<Response<AnswerBody>>),
     Tunnel(Box<Endpoint>),
 }
 
@@ -252,7 +252,7 @@ fn forwarded(decided: Result<Decision, Stop>) -> Result<(Prepared, Option<Arc<Na
     match decided {
         Ok(Decision::Forward(prepared)) => Ok((prepared, None)),
         Ok(Decision::PassThrough(pass)) => Ok((pass.0, Some(pass.1))),
-        Ok(Decision::Answer(answer)) => Err(Otherwise::Answer(answer)),
+        Ok(Decision::Answer(answer)) => Err(Otherwise::Answer(Box::new(answer))),
         Ok(Decision::Tunnel(endpoint)) => Err(Otherwise::Tunnel(endpoint)),
         Err(stop) => Err(Otherwise::Stop(stop)),
     }

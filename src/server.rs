@@ -98,7 +98,7 @@ impl std::fmt::Display for Address {
 }
 
 /// `[listeners.NAME]` as resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ListenerSettings {
     /// Its name.
     pub name: Name,
@@ -117,7 +117,7 @@ pub struct ListenerSettings {
 }
 
 /// `forward_proxy` of a listener: what its callers may reach without a named credential.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ForwardProxy {
     /// Hosts to which requests in absolute-form are forwarded as they are; a port that is not listed is the scheme's.
     pub passthrough: Vec<HostRule>,
@@ -192,6 +192,9 @@ pub struct Limits {
     pub replay_memory: usize,
     /// Longest answer of a token endpoint in bytes (default 64 KiB): 502.
     pub token_answer: usize,
+    /// Named credentials, principals and upstreams that metrics tell apart, each kind for itself (default 1,000); those
+    /// beyond are counted together.
+    pub metric_credentials: usize,
     /// What an HTTP/2 connection may cost besides.
     pub http2: Http2Limits,
 }
@@ -263,6 +266,7 @@ impl Default for Limits {
             body_rate: 64,
             replay_memory: 64 * 1024 * 1024,
             token_answer: 64 * 1024,
+            metric_credentials: 1000,
             http2: Http2Limits::default(),
         }
     }

@@ -54,6 +54,13 @@ pub struct Signer {
     fingerprint: [u8; 32],
 }
 
+/// Two are equal when they sign alike.
+impl PartialEq for Signer {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
 impl Signer {
     /// Reads a private key, PEM (PKCS #8, PKCS #1, SEC 1) or JWK. `algorithm`: none: the JWK's own, otherwise what fits
     /// the key (RS256, ES256, ES384, ES512, EdDSA). `key_id`: none: the JWK's own. `certificate`: PEM; the first one in

@@ -195,6 +195,13 @@ impl Profile {
     }
 }
 
+/// Two profiles are equal when they were made from the same files with the same contents.
+impl PartialEq for Profile {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && self.settings == other.settings
+    }
+}
+
 impl std::fmt::Debug for Profile {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Profile").field("settings", &self.settings).finish_non_exhaustive()

@@ -40,7 +40,7 @@ pub use self::pool::{Pool, PoolLimits, Pools};
 const DEAD_AFTER: Duration = Duration::from_secs(30);
 
 /// Where a named credential's requests go. Two equal endpoints share a pool.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// TLS profile; none is plain HTTP.
     pub tls: Option<Arc<tls::Profile>>,

@@ -41,7 +41,7 @@ impl Admin {
         if self.local || self.admitted.is_empty() {
             return if self.local { Audience::Operator } else { Audience::Anyone };
         }
-        let identify = || self.callers.identify(&connection.peer, connection.certificate(), request.headers());
+        let identify = || self.callers.load().identify(&connection.peer, connection.certificate(), request.headers());
         let mut identified = identify();
         if let Some(pending) = identified.pending.take() {
             pending.settled().await;

@@ -38,7 +38,7 @@ const LONGEST: usize = 8 * 1024;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `jwt` of a caller as resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `iss`, compared byte for byte.
     pub issuer: String,
@@ -76,6 +76,8 @@ pub enum ClaimValue {
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     carriers: Vec<Carrier>,
+    /// Keys that are at hand, for whoever needs them.
+    known: Vec<Arc<Supply>>,
     /// Counts the changes of all key sets; what was verified before one is verified again after it.
     revision: Arc<AtomicU64>,
 }
@@ -137,6 +139,13 @@ impl Pending {
 }
 
 impl Tokens {
+    /// None yet, with the keys of these at hand. Those of files are read anew.
+    pub(super) fn successor(&self) -> Self {
+        let supplies = self.carriers.iter().flat_map(|carrier| &carrier.authorities).map(|authority| &authority.supply);
+        let known = supplies.filter(|supply| !supply.is_of_file()).map(Arc::clone).collect();
+        Self { carriers: Vec::new(), known, revision: Arc::clone(&self.revision) }
+    }
+
     pub(super) fn add(&mut self, settings: Settings, caller: Name) {
         let supply = self.supply(&settings);
         let at = self.carriers.iter().position(|carrier| carrier.header == settings.header).unwrap_or_else(|| {
@@ -155,6 +164,11 @@ impl Tokens {
             Some(known) => known.rules.push(rule),
             None => carrier.authorities.push(Authority { issuer, supply, algorithms, rules: vec![rule] }),
         }
+    }
+
+    /// Lets the keys go that nobody needed.
+    pub(super) fn complete(&mut self) {
+        self.known = Vec::new();
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -189,8 +203,10 @@ impl Tokens {
     /// The keys of these settings, shared by all who take them from the same place.
     fn supply(&self, settings: &Settings) -> Arc<Supply> {
         let all = self.carriers.iter().flat_map(|carrier| &carrier.authorities);
-        let known =
-            all.map(|authority| &authority.supply).find(|supply| supply.is_of(&settings.issuer, &settings.keys));
+        let known = all
+            .map(|authority| &authority.supply)
+            .chain(&self.known)
+            .find(|supply| supply.is_of(&settings.issuer, &settings.keys));
         match known {
             Some(known) => Arc::clone(known),
             None => {

@@ -4,6 +4,8 @@ mod external;
 mod preset;
 mod report;
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::{FAILURE, Format, Global, doctor, failed};
@@ -41,7 +43,7 @@ fn online(loaded: &Loaded) -> u8 {
         Err(error) => return failed(&error),
     };
     let mut status = 0;
-    let with_tokens = |settings: &&Settings| !matches!(settings.flow, Flow::None);
+    let with_tokens = |settings: &&Arc<Settings>| !matches!(settings.flow, Flow::None);
     for settings in loaded.config.external_credentials.iter().filter(with_tokens) {
         if settings.request().is_some_and(RequestSettings::depends_on_request) {
             anstream::eprintln!("{}: not tried, scope or audience depends on the caller's request", settings.name);

@@ -128,7 +128,6 @@ mod tests {
 
     use super::{Address, exchange, probe, reachable};
     use crate::admin::{Admin, Audience};
-    use crate::caller::Callers;
     use crate::metrics::Metrics;
     use crate::readiness::Readiness;
 
@@ -146,8 +145,9 @@ mod tests {
             metrics: Metrics::new(),
             readiness: Readiness::new(),
             local: true,
-            callers: Callers::default(),
+            callers: std::sync::Arc::default(),
             admitted: Vec::new(),
+            scrapes: crate::admin::Scrapes::default(),
         }
     }
 

@@ -172,6 +172,7 @@ pub(crate) struct Limits {
     pub(crate) body_rate: Field<Size>,
     pub(crate) replay_memory: Field<Size>,
     pub(crate) token_answer: Field<Size>,
+    pub(crate) metric_credentials: Field<Count>,
     pub(crate) h2_streams: Field<Count>,
     pub(crate) h2_resets: Field<Count>,
     pub(crate) h2_pings: Field<Count>,

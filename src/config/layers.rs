@@ -40,11 +40,12 @@ const DEFAULTS: [(&[&str], &str); 14] = [
 ];
 
 /// The same for keys that take a number.
-const NUMBERS: [(&[&str], i32); 4] = [
+const NUMBERS: [(&[&str], i32); 5] = [
     (&["limits", "header_fields"], 100),
     (&["limits", "connections"], 10_000),
     (&["limits", "requests"], 8192),
     (&["limits", "tunnels"], 1000),
+    (&["limits", "metric_credentials"], 1000),
 ];
 
 /// Merges the layers over `written`, the file's table. `variable` looks an environment variable up.
@@ -56,14 +57,15 @@ pub(crate) fn merge(written: &DeTable<'_>, variable: &dyn Fn(&str) -> Option<Str
         }
     }
     let presets = Layer { name: PRESETS.to_owned(), dict: preset::layer(written) };
-    let mut figment = over.clone().join(presets);
+    let wants_listener = wants_default_listener(&over);
+    let mut figment = over.join(presets);
     for (path, text) in DEFAULTS {
         figment = figment.join(Layer { name: "defaults".to_owned(), dict: nested(path, Value::from(text)) });
     }
     for (path, number) in NUMBERS {
         figment = figment.join(Layer { name: "defaults".to_owned(), dict: nested(path, Value::from(number)) });
     }
-    if wants_default_listener(&over) {
+    if wants_listener {
         let path = ["listeners", "default", "address"];
         figment =
             figment.join(Layer { name: "defaults".to_owned(), dict: nested(&path, Value::from("127.0.0.1:8080")) });

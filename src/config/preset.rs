@@ -8,6 +8,7 @@ mod layer;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
@@ -92,15 +93,18 @@ pub(crate) struct Preset {
 
 impl Preset {
     /// The preset of this name.
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        let (name, text) = *FILES.iter().find(|(other, _)| *other == name)?;
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        static READ: OnceLock<BTreeMap<&str, Preset>> = OnceLock::new();
         // That every file can be read is proven by a test.
-        let preset: Self = toml::from_str(text).ok()?;
-        Some(Self { name, ..preset })
+        let read = |(name, text): &(&'static str, &str)| {
+            let preset: Self = toml::from_str(text).ok()?;
+            Some((*name, Self { name, ..preset }))
+        };
+        READ.get_or_init(|| FILES.iter().filter_map(read).collect()).get(name)
     }
 
     /// The preset that was probably meant: the one of this name, or else of the name nearest to it.
-    pub(crate) fn meant(name: &str) -> Option<Self> {
+    pub(crate) fn meant(name: &str) -> Option<&'static Self> {
         Self::find(name).or_else(|| Self::find(nearest(name, Self::names())?))
     }
 

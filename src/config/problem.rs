@@ -109,6 +109,25 @@ impl Problems {
         self.list.iter()
     }
 
+    /// One problem in one line: where, what, and what to do.
+    #[must_use]
+    pub fn line(&self, problem: &Problem) -> String {
+        let mut line = match (&problem.location, self.position(problem)) {
+            (Location::Environment(variable), _) => format!("environment variable {variable}: "),
+            (_, Some((line, column))) => format!("{}:{line}:{column}: ", self.name),
+            (Location::File(_) | Location::Nowhere, None) => format!("{}: ", self.name),
+        };
+        if !problem.key.is_empty() {
+            line.push_str(&format!("`{}`: ", problem.key));
+        }
+        line.push_str(&problem.message);
+        if let Some(help) = &problem.help {
+            line.push_str("; ");
+            line.push_str(help);
+        }
+        line
+    }
+
     /// Line and column of a problem, both from 1, columns in characters; none outside the text.
     #[must_use]
     pub fn position(&self, problem: &Problem) -> Option<(usize, usize)> {

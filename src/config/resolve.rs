@@ -61,6 +61,7 @@ pub(crate) fn resolve(document: &Document, findings: &Findings<'_>, surroundings
     let (log, limits, drain, workers) = process?;
     Some(Config {
         file: surroundings.file,
+        files: context.files.take().into_iter().collect(),
         listeners,
         admin: admin?,
         callers,

@@ -14,7 +14,7 @@ use super::HttpProxy;
 use crate::secret::Secret;
 
 /// The proxies on the way out, by what goes through them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpProxies {
     /// For `http://`.
     pub http: Option<Arc<HttpProxy>>,

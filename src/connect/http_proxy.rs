@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 
 /// A proxy on the way out (`http_proxy`): `CONNECT` for TLS, absolute-form for plain HTTP (RFC 9110 9.3.6, RFC 9112 3.2.2).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HttpProxy {
     /// Its host.
     pub host: String,

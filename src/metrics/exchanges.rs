@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use super::families::Families;
+use super::handles::Lazy;
 use super::histogram::Histogram;
 use crate::access_log::{NotReplayed, Record};
+use crate::name::Name;
 
 /// Statuses with a counter of their own: those of the IANA registry that end an exchange, and 499, which proxies log.
 /// All others are counted by class. The bound keeps an upstream that invents statuses from inventing series.
@@ -23,29 +26,26 @@ const RENEWALS: [&str; 3] = ["ok", "failed", "same_token"];
 /// bodies need. Words beyond that would not be counted.
 const ERRORS: usize = 32;
 
-/// Counts the exchanges of one named credential. Cloning costs one atomic increment.
+/// Counts the exchanges of one named credential, in counters made with the first. Cloning costs one atomic increment.
 #[derive(Clone, Debug)]
-pub struct NamedCredentialMetrics(Arc<Exchanges>);
+pub struct NamedCredentialMetrics(Arc<Own>);
+
+#[derive(Debug)]
+struct Own {
+    name: Option<Name>,
+    families: Arc<Families>,
+    counts: Lazy<Counts>,
+}
 
 impl NamedCredentialMetrics {
-    pub(super) fn new(exchanges: Arc<Exchanges>) -> Self {
-        Self(exchanges)
+    pub(super) fn new(name: Option<Name>, families: Arc<Families>) -> Self {
+        Self(Arc::new(Own { name, families, counts: Lazy::default() }))
     }
 
     /// Counts one finished exchange; its duration ends now.
     pub fn observe(&self, record: &Record) {
-        self.0.0.get_or_init(Box::default).observe(record);
-    }
-}
-
-/// Made with the first exchange: of a hundred thousand named credentials most are idle, and a set takes a kilobyte.
-#[derive(Debug, Default)]
-pub(super) struct Exchanges(OnceLock<Box<Counts>>);
-
-impl Exchanges {
-    /// The counts; none before the first exchange.
-    pub(super) fn counts(&self) -> Option<&Counts> {
-        self.0.get().map(Box::as_ref)
+        let own = &*self.0;
+        own.counts.get(|| own.families.exchanges(own.name.clone())).observe(record);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The labelled families, written at each scrape from the counters that handles share: names, help texts, labels.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use prometheus_client::collector::Collector;
@@ -10,9 +10,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::exchanges::{Counts, Exchanges};
+use super::exchanges::Counts;
 use super::floods::Floods;
-use super::handles::Handles;
+use super::handles::{Collected, Handles, Key};
 use super::histogram::Histogram;
 use super::limited::Limited;
 use super::tokens::Tokens;
@@ -22,17 +22,32 @@ use crate::name::Name;
 /// Everything that has labels.
 #[derive(Debug, Default)]
 pub(super) struct Families {
-    pub(super) exchanges: Handles<Option<Name>, Exchanges>,
+    pub(super) exchanges: Handles<Name, Counts>,
+    /// Of exchanges that belong to no named credential.
+    pub(super) unmatched: OnceLock<Arc<Counts>>,
     pub(super) tokens: Handles<(Name, Name), Tokens>,
     pub(super) upstreams: Handles<String, Connections>,
     pub(super) limited: Limited,
     pub(super) floods: Floods,
 }
 
+/// The label of all for which there was no room. No name begins with an underscore.
+const OTHER: &str = "_other";
+
+impl Families {
+    /// The counters of a named credential, or those of exchanges that belong to none.
+    pub(super) fn exchanges(&self, name: Option<Name>) -> Arc<Counts> {
+        match name {
+            Some(name) => self.exchanges.resolve(name),
+            None => Arc::clone(self.unmatched.get_or_init(Arc::default)),
+        }
+    }
+}
+
 impl Collector for Families {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut writer = Writer(encoder);
-        exchanges(&mut writer, &self.exchanges.collect())?;
+        exchanges(&mut writer, self.unmatched.get(), &self.exchanges.collect())?;
         tokens(&mut writer, &self.tokens.collect())?;
         upstreams(&mut writer, &self.upstreams.collect())?;
         writer.counters(
@@ -48,9 +63,14 @@ impl Collector for Families {
     }
 }
 
-fn exchanges(writer: &mut Writer<'_>, all: &[(Option<Name>, Arc<Exchanges>)]) -> Result<(), fmt::Error> {
-    let named = || all.iter().map(|(name, exchanges)| (name.as_ref().map_or("", Name::as_str), exchanges));
-    let used = || named().filter_map(|(name, exchanges)| Some((name, exchanges.counts()?)));
+fn exchanges(
+    writer: &mut Writer<'_>,
+    unmatched: Option<&Arc<Counts>>,
+    all: &Collected<Name, Counts>,
+) -> Result<(), fmt::Error> {
+    let unmatched = || unmatched.into_iter().map(|counts| ("", counts.as_ref()));
+    let used =
+        || unmatched().chain(all.iter().map(move |(key, counts)| (key.label(Name::as_str, OTHER), counts.as_ref())));
     let label = |name| ("named_credential", name);
     writer.counters(
         "keybearer_requests",
@@ -64,8 +84,7 @@ fn exchanges(writer: &mut Writer<'_>, all: &[(Option<Name>, Arc<Exchanges>)]) ->
     writer.counters(
         "keybearer_rejections",
         "Upstream answers that say the token is no longer good",
-        // Idle ones too, so that the first rejection is an increase.
-        named().map(|(name, exchanges)| ([label(name)], exchanges.counts().map_or(0, Counts::rejections))),
+        used().map(|(name, counts)| ([label(name)], counts.rejections())),
     )?;
     writer.counters(
         "keybearer_renewals",
@@ -99,9 +118,13 @@ fn exchanges(writer: &mut Writer<'_>, all: &[(Option<Name>, Arc<Exchanges>)]) ->
     )
 }
 
-fn tokens(writer: &mut Writer<'_>, all: &[((Name, Name), Arc<Tokens>)]) -> Result<(), fmt::Error> {
-    let labels = |(external, principal): &(Name, Name)| {
-        [("external_credential", external.to_string()), ("principal", principal.to_string())]
+fn tokens(writer: &mut Writer<'_>, all: &Collected<(Name, Name), Tokens>) -> Result<(), fmt::Error> {
+    let labels = |key: &Key<(Name, Name)>| {
+        let (external, principal) = match key {
+            Key::Own((external, principal)) => (external.to_string(), principal.to_string()),
+            Key::Other => (OTHER.to_owned(), OTHER.to_owned()),
+        };
+        [("external_credential", external), ("principal", principal)]
     };
     writer.counters(
         "keybearer_mints",
@@ -121,7 +144,9 @@ fn tokens(writer: &mut Writer<'_>, all: &[((Name, Name), Arc<Tokens>)]) -> Resul
         all.iter().map(|(key, tokens)| (labels(key), tokens.exhausted())),
     )?;
     let now = Instant::now();
-    let lives = || all.iter().filter_map(|(key, tokens)| Some((labels(key), tokens.age_and_rest(now)?)));
+    // Of many tokens together there is no age.
+    let own = || all.iter().filter(|(key, _)| *key != Key::Other);
+    let lives = || own().filter_map(|(key, tokens)| Some((labels(key), tokens.age_and_rest(now)?)));
     writer.gauges(
         "keybearer_token_age_seconds",
         "Time since the current token came",
@@ -134,8 +159,9 @@ fn tokens(writer: &mut Writer<'_>, all: &[((Name, Name), Arc<Tokens>)]) -> Resul
     )
 }
 
-fn upstreams(writer: &mut Writer<'_>, all: &[(String, Arc<Connections>)]) -> Result<(), fmt::Error> {
-    let labelled = || all.iter().map(|(authority, connections)| ([("upstream", authority.as_str())], connections));
+fn upstreams(writer: &mut Writer<'_>, all: &Collected<String, Connections>) -> Result<(), fmt::Error> {
+    let labelled =
+        || all.iter().map(move |(key, connections)| ([("upstream", key.label(String::as_str, OTHER))], connections));
     writer.gauges(
         "keybearer_upstream_connections",
         "Open connections to upstreams",

@@ -196,6 +196,45 @@ fn the_text_is_well_formed() {
 }
 
 #[test]
+fn what_was_never_used_has_no_series() {
+    let metrics = Metrics::new();
+    let orders = metrics.named_credential(&name("orders"));
+    let _idle = metrics.named_credential(&name("idle"));
+    let tokens = metrics.external_credential(&name("idle"), &name("default"));
+    tokens.lives_until(None);
+    orders.observe(&record(200));
+    let text = metrics.encode();
+    assert!(text.contains("{named_credential=\"orders\"") && !text.contains("idle"), "{text}");
+}
+
+#[test]
+fn beyond_the_limit_all_others_are_counted_together() {
+    let metrics = Metrics::new();
+    metrics.limit(2);
+    let named: Vec<_> = ["a", "b", "c", "d"].map(|text| metrics.named_credential(&name(text))).into();
+    named.iter().rev().for_each(|each| each.observe(&record(200)));
+    metrics.unmatched().observe(&record(404));
+    named.iter().for_each(|each| each.observe(&record(200)));
+    let tokens: Vec<_> = ["a", "b", "c"].map(|text| metrics.external_credential(&name(text), &name("default"))).into();
+    for each in &tokens {
+        each.minted(MintOutcome::Ok, Duration::from_millis(40));
+        each.lives_until(Some(Instant::now() + Duration::from_secs(60)));
+    }
+    let upstreams: Vec<_> = ["a:1", "b:1", "c:1"].map(|authority| metrics.upstream(authority)).into();
+    upstreams.iter().for_each(super::UpstreamMetrics::opened);
+    let text = metrics.encode();
+    let requests = |name| format!("keybearer_requests_total{{named_credential=\"{name}\",status=\"200\"}}");
+    for (name, count) in [("c", Some(2.0)), ("d", Some(2.0)), ("_other", Some(4.0)), ("a", None), ("b", None)] {
+        assert_eq!(value(&text, &requests(name)), count, "{name}\n{text}");
+    }
+    assert_eq!(value(&text, "keybearer_requests_total{named_credential=\"\",status=\"404\"}"), Some(1.0));
+    let other = "external_credential=\"_other\",principal=\"_other\"";
+    assert_eq!(value(&text, &format!("keybearer_mints_total{{{other},outcome=\"ok\"}}")), Some(1.0));
+    assert_eq!(value(&text, &format!("keybearer_token_expires_seconds{{{other}}}")), None, "of many there is none");
+    assert_eq!(value(&text, "keybearer_upstream_connections{upstream=\"_other\"}"), Some(1.0));
+}
+
+#[test]
 fn what_nobody_holds_leaves_after_one_more_scrape() {
     let metrics = Metrics::new();
     let handle = metrics.named_credential(&name("orders"));

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::families::Families;
+use super::handles::Lazy;
 use super::histogram::Histogram;
+use crate::name::Name;
 
 /// How a call of the token endpoint ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,18 +40,33 @@ impl MintOutcome {
     }
 }
 
-/// Counts what happens to the tokens of one principal. Cloning costs one atomic increment.
+/// Counts what happens to the tokens of one principal, in counters made with its first mint. Cloning costs one atomic
+/// increment.
 #[derive(Clone, Debug)]
-pub struct ExternalCredentialMetrics(Arc<Tokens>);
+pub struct ExternalCredentialMetrics(Arc<Own>);
+
+#[derive(Debug)]
+struct Own {
+    /// The external credential and the principal.
+    names: (Name, Name),
+    families: Arc<Families>,
+    tokens: Lazy<Tokens>,
+}
 
 impl ExternalCredentialMetrics {
-    pub(super) fn new(tokens: Arc<Tokens>) -> Self {
-        Self(tokens)
+    pub(super) fn new(names: (Name, Name), families: Arc<Families>) -> Self {
+        Self(Arc::new(Own { names, families, tokens: Lazy::default() }))
+    }
+
+    fn tokens(&self) -> &Tokens {
+        let own = &*self.0;
+        own.tokens.get(|| own.families.tokens.resolve(own.names.clone()))
     }
 
     /// Counts one call of the token endpoint.
     pub fn minted(&self, outcome: MintOutcome, took: Duration) {
-        let [ok, refused, unusable, unavailable] = &self.0.mints;
+        let tokens = self.tokens();
+        let [ok, refused, unusable, unavailable] = &tokens.mints;
         let count = match outcome {
             MintOutcome::Ok => ok,
             MintOutcome::Refused => refused,
@@ -56,17 +74,21 @@ impl ExternalCredentialMetrics {
             MintOutcome::Unavailable => unavailable,
         };
         count.fetch_add(1, Relaxed);
-        self.0.duration.observe(took);
+        tokens.duration.observe(took);
     }
 
     /// From now on there is a token that is good until `end`; with none there is no token. Called for every new token.
     pub fn lives_until(&self, end: Option<Instant>) {
-        *self.0.life.lock() = end.map(|end| Life { since: Instant::now(), end });
+        match (end, self.0.tokens.made()) {
+            (Some(end), _) => *self.tokens().life.lock() = Some(Life { since: Instant::now(), end }),
+            (None, Some(tokens)) => *tokens.life.lock() = None,
+            (None, None) => {}
+        }
     }
 
     /// Counts a rejected token that was not renewed because the renewal allowance is used up.
     pub fn renewal_exhausted(&self) {
-        self.0.exhausted.fetch_add(1, Relaxed);
+        self.tokens().exhausted.fetch_add(1, Relaxed);
     }
 }
 

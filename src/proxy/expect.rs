@@ -41,6 +41,11 @@ pub(super) fn take(headers: &mut HeaderMap, version: Version) -> Result<bool, St
 pub struct Expectations(Mutex<Option<Instant>>);
 
 impl Expectations {
+    /// The same state, from now on apart.
+    pub(super) fn copy(&self) -> Self {
+        Self(Mutex::new(*self.0.lock()))
+    }
+
     /// Notes that one was not heeded.
     pub(super) fn ignored(&self) {
         *self.0.lock() = Some(Instant::now() + REMEMBERED);

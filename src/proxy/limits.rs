@@ -1,6 +1,7 @@
 //! What callers may use of a named credential, and what each of them may use: checked once it is known who calls what,
 //! before a token is touched and before a byte of the body is read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -22,9 +23,9 @@ pub(super) struct Usage {
 
 impl Usage {
     /// Nothing used yet; none where nothing is limited.
-    pub(super) fn new(limits: &CredentialLimits) -> Option<Box<Self>> {
+    pub(super) fn new(limits: &CredentialLimits) -> Option<Arc<Self>> {
         let usage = Self { bucket: limits.rate.map(Bucket::new), places: limits.requests.map(Places::new) };
-        (usage.bucket.is_some() || usage.places.is_some()).then(|| Box::new(usage))
+        (usage.bucket.is_some() || usage.places.is_some()).then(|| Arc::new(usage))
     }
 }
 
@@ -34,7 +35,7 @@ pub(super) fn charge_callers(plan: &Plan, found: &mut Found) -> Result<(), Stop>
         return Ok(());
     }
     for caller in &found.callers {
-        if let Some(Err(wait)) = plan.caller_rates.get(caller).map(Bucket::take) {
+        if let Some(Err(wait)) = plan.caller_rates.get(caller).map(|left| left.bucket.take()) {
             found.limit = Some(Limit::CallerRate);
             return Err(stop(Failure::RateLimited, format!("the rate of the caller {caller}"), wait));
         }

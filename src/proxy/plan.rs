@@ -31,14 +31,21 @@ pub struct Plan {
     /// Who is calling.
     pub callers: Callers,
     /// What is left of the rates of those callers that have one.
-    pub(super) caller_rates: HashMap<Name, Bucket>,
+    pub(super) caller_rates: HashMap<Name, Allotment>,
+}
+
+/// The rate of a caller, and what is left of it.
+#[derive(Clone, Debug)]
+pub(super) struct Allotment {
+    rate: Rate,
+    pub(super) bucket: Arc<Bucket>,
 }
 
 /// A named credential, ready to serve.
 #[derive(Debug)]
 pub struct NamedCredential {
     /// As configured.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// How to authenticate; none forwards without a credential.
     pub external: Option<Arc<ExternalCredential>>,
     /// The fields of both credentials.
@@ -67,7 +74,7 @@ pub struct NamedCredential {
     /// The id of the token that its upstream accepted last; ids begin at 1.
     accepted: AtomicU64,
     /// What is left of its limits; none where it has none.
-    pub(super) usage: Option<Box<Usage>>,
+    pub(super) usage: Option<Arc<Usage>>,
     /// Its metrics, resolved.
     pub metrics: NamedCredentialMetrics,
 }
@@ -77,16 +84,27 @@ impl Plan {
     ///
     /// # Errors
     /// When two named credentials match the same requests.
-    pub fn new(named: impl IntoIterator<Item = NamedCredential>, callers: Callers) -> Result<Self, Conflict> {
+    pub fn new(
+        named: impl IntoIterator<Item = impl Into<Arc<NamedCredential>>>,
+        callers: Callers,
+    ) -> Result<Self, Conflict> {
+        let named = named.into_iter().map(Into::into);
         let entries: Vec<(Match, Arc<NamedCredential>)> =
-            named.into_iter().map(|named| (named.settings.matching.clone(), Arc::new(named))).collect();
+            named.map(|named| (named.settings.matching.clone(), named)).collect();
         Ok(Self { routes: Router::build(entries)?, forward: None, callers, caller_rates: HashMap::new() })
     }
 
-    /// The same, with these rates of callers.
+    /// The same, with these rates of callers. Of one that was the same in `before` as much is left as there.
     #[must_use]
-    pub fn with_caller_rates(mut self, rates: &[(Name, Rate)]) -> Self {
-        self.caller_rates = rates.iter().map(|(caller, rate)| (caller.clone(), Bucket::new(*rate))).collect();
+    pub fn with_caller_rates(mut self, rates: &[(Name, Rate)], before: Option<&Self>) -> Self {
+        let kept = |caller, rate| {
+            let known = before?.caller_rates.get(caller)?;
+            (known.rate == rate).then(|| known.clone())
+        };
+        let fresh = |rate| Allotment { rate, bucket: Arc::new(Bucket::new(rate)) };
+        let allotments =
+            rates.iter().map(|(caller, rate)| (caller.clone(), kept(caller, *rate).unwrap_or_else(|| fresh(*rate))));
+        self.caller_rates = allotments.collect();
         self
     }
 
@@ -103,7 +121,12 @@ impl Plan {
 impl NamedCredential {
     /// Readies `settings`.
     #[must_use]
-    pub fn new(settings: Settings, external: Option<Arc<ExternalCredential>>, metrics: NamedCredentialMetrics) -> Self {
+    pub fn new(
+        settings: impl Into<Arc<Settings>>,
+        external: Option<Arc<ExternalCredential>>,
+        metrics: NamedCredentialMetrics,
+    ) -> Self {
+        let settings = settings.into();
         let host = match &settings.host_header {
             HostHeader::Text(text) => text.clone(),
             // Every authority is a field value. A caller's own may be missing (RFC 9112 3.2: HTTP/1.0).
@@ -132,6 +155,24 @@ impl NamedCredential {
             usage: Usage::new(&settings.limits),
             metrics,
             settings,
+        }
+    }
+
+    /// What takes the place of this one with other settings, or another external credential. What was learnt of the
+    /// upstream holds on while the upstream is the same, what is left of its limits while these are.
+    #[must_use]
+    pub fn succeeded_by(&self, settings: Arc<Settings>, external: Option<Arc<ExternalCredential>>) -> Self {
+        let after = Self::new(settings, external, self.metrics.clone());
+        let usage = if after.settings.limits == self.settings.limits { self.usage.clone() } else { after.usage };
+        if after.key != self.key {
+            return Self { usage, ..after };
+        }
+        Self {
+            usage,
+            refusal: self.refusal.copy(),
+            expectations: self.expectations.copy(),
+            accepted: AtomicU64::new(self.accepted.load(Ordering::Relaxed)),
+            ..after
         }
     }
 

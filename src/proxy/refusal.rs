@@ -34,6 +34,11 @@ pub enum Change {
 }
 
 impl Refusal {
+    /// The same state, from now on apart.
+    pub(super) fn copy(&self) -> Self {
+        Self(Mutex::new(*self.0.lock()))
+    }
+
     /// Whether a rejection is to pass through without a renewal.
     pub fn is_active(&self, now: Instant) -> bool {
         self.0.lock().is_some_and(|refused| now < refused.until)

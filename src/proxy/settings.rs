@@ -13,7 +13,7 @@ pub use crate::token::{HeaderValueSource, Replay};
 use crate::upstream::Endpoint;
 
 /// `[named_credentials.NAME]` as resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NamedCredential {
     /// Its name.
     pub name: Name,

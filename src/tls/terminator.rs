@@ -134,6 +134,13 @@ pub struct Shaken<IO> {
 #[derive(Debug)]
 pub struct Stream<IO>(TlsStream<IO>);
 
+/// Two are equal when they are configured alike; what is in their files is read again by itself.
+impl PartialEq for Terminator {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings
+    }
+}
+
 impl Terminator {
     /// Reads the files. Blocks on the file system.
     ///

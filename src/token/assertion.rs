@@ -23,7 +23,7 @@ use crate::sign::{HmacAlgorithm, SignError, Signer, random_id, sign_with_secret}
 const CLOCK_SKEW: Duration = Duration::from_secs(10);
 
 /// Where an assertion comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AssertionSource {
     /// We sign it.
     Signed(Assertion),
@@ -32,7 +32,7 @@ pub enum AssertionSource {
 }
 
 /// What we sign.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Assertion {
     /// With what.
     pub key: AssertionKey,
@@ -51,7 +51,7 @@ pub struct Assertion {
 }
 
 /// With what an assertion is signed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AssertionKey {
     /// A private key.
     Signer(Arc<Signer>),
@@ -60,7 +60,7 @@ pub enum AssertionKey {
 }
 
 /// The value of a claim. One that is null leaves the claim out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Claim {
     /// As written.
     Json(Value),

@@ -30,10 +30,15 @@ impl Minters {
     /// The data plane's view of an external credential, with a minter for each of its principals. Principals whose
     /// token requests are equal to ones already known share their cells.
     pub fn external_credential(&mut self, settings: &Settings) -> Arc<ExternalCredential> {
-        let shared = Arc::new(settings.clone());
+        self.shared(&Arc::new(settings.clone()))
+    }
+
+    /// The same, of settings that others hold as well.
+    pub fn shared(&mut self, shared: &Arc<Settings>) -> Arc<ExternalCredential> {
+        let settings = &**shared;
         let request = settings.request().map(|request| Arc::new(request.clone()));
         let tokens = settings.principals.iter().map(|principal| match &request {
-            Some(request) => self.asked_for(&shared, request, principal),
+            Some(request) => self.asked_for(shared, request, principal),
             None => match own::source(settings, principal) {
                 Some(source) => Tokens::Fixed(self.registry.own(source, start(settings))),
                 None => Tokens::None,

@@ -49,6 +49,8 @@ struct State {
     /// By external credential and principal.
     varying: HashMap<(Name, Name), Weak<Varying>>,
     tasks: JoinSet<()>,
+    /// With more entries than this, those that nobody holds any more are looked for.
+    crowded: usize,
 }
 
 /// Everything of a principal's token requests but the values that vary. Nobody outside of these rooms sees into it.
@@ -188,8 +190,13 @@ impl State {
 
     fn forget_the_gone(&mut self) {
         while self.tasks.try_join_next().is_some() {}
+        // Twice what was left the last time: the search costs each new cell a few steps, however many there are.
+        if self.cells.len() + self.clients.len() + self.varying.len() <= self.crowded {
+            return;
+        }
         self.cells.retain(|_, cell| cell.strong_count() > 0);
         self.clients.retain(|_, backoff| backoff.strong_count() > 0);
         self.varying.retain(|_, varying| varying.strong_count() > 0);
+        self.crowded = 64.max(2 * (self.cells.len() + self.clients.len() + self.varying.len()));
     }
 }

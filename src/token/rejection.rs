@@ -26,7 +26,7 @@ pub enum Replay {
 }
 
 /// `additional_refresh_status_codes`, `refresh_when` and `refresh_unless`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RejectionRules {
     /// Status codes besides 401.
     pub additional_status_codes: Vec<StatusCode>,
@@ -37,7 +37,7 @@ pub struct RejectionRules {
 }
 
 /// All parts that are there must hold; at least one is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rule {
     /// `status`; empty: any.
     pub status: Vec<StatusPattern>,
@@ -62,7 +62,7 @@ pub enum StatusPattern {
 }
 
 /// `json = { pointer = "/errors/0/code", in = [601, "601"] }`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JsonRule {
     /// RFC 6901.
     pub pointer: String,

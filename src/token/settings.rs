@@ -17,7 +17,7 @@ use crate::secret::{Secret, SecretSource};
 use crate::tls;
 
 /// How to authenticate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Its name.
     pub name: Name,
@@ -40,6 +40,22 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether both ask the same endpoint for the same thing in the same names, and for the same callers: only the proof,
+    /// and what is made of the answer, may differ.
+    #[must_use]
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        let (Some(own), Some(others)) = (self.request(), other.request()) else { return false };
+        let asks_the_same = own.endpoint == others.endpoint
+            && (&own.scope, &own.audience, &own.resource) == (&others.scope, &others.audience, &others.resource);
+        let is_same = |(own, other): (&PrincipalSettings, &PrincipalSettings)| {
+            (&own.name, &own.client_id, &own.username, &own.callers)
+                == (&other.name, &other.client_id, &other.username, &other.callers)
+        };
+        asks_the_same
+            && self.principals.len() == other.principals.len()
+            && self.principals.iter().zip(&other.principals).all(is_same)
+    }
+
     /// The token request, where the flow makes one.
     #[must_use]
     pub fn request(&self) -> Option<&RequestSettings> {
@@ -60,7 +76,7 @@ impl Settings {
 }
 
 /// `flow`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Flow {
     /// A token endpoint is asked.
     Request(Box<RequestSettings>),
@@ -75,7 +91,7 @@ pub enum Flow {
 }
 
 /// Everything about the token request that does not depend on the principal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RequestSettings {
     /// Where tokens come from.
     pub endpoint: Endpoint,
@@ -116,7 +132,7 @@ impl RequestSettings {
 }
 
 /// A text of the configuration, or a formula that gives it for each exchange.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Text {
     /// As written.
     Literal(String),
@@ -125,7 +141,7 @@ pub enum Text {
 }
 
 /// A token endpoint and the way to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// Absolute `http` or `https` URL, a query is kept; none: what the issuer's metadata name.
     pub url: Option<Uri>,
@@ -161,7 +177,7 @@ impl Endpoint {
 }
 
 /// What is asked for a token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
     /// The flow.
     pub kind: GrantKind,
@@ -170,7 +186,7 @@ pub struct Grant {
 }
 
 /// The flows that ask a token endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum GrantKind {
     /// RFC 6749 4.4.
     ClientCredentials,
@@ -188,7 +204,7 @@ pub enum GrantKind {
 }
 
 /// RFC 8693 2.1.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TokenExchange {
     /// Read anew for every mint.
     pub subject_token: SecretSource,
@@ -201,7 +217,7 @@ pub struct TokenExchange {
 }
 
 /// `client_authentication`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ClientAuthentication {
     /// Id and secret in the `Authorization` field (RFC 6749 2.3.1, and what servers made of it).
     ClientSecretBasic(BasicEncoding),
@@ -235,7 +251,7 @@ pub enum BasicEncoding {
 }
 
 /// `parameters = { body = {…}, query = {…}, headers = {…} }`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parameters {
     /// Added to the form or JSON body; with `GET` to the query.
     pub body: Vec<(String, Secret)>,
@@ -246,7 +262,7 @@ pub struct Parameters {
 }
 
 /// `response`, `expires_unit`, `error` and `accept_token_types`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ResponseRules {
     /// JSON pointer to the token (RFC 6901).
     pub token: String,
@@ -300,7 +316,7 @@ pub enum ExpiryUnit {
 }
 
 /// How long a token counts as good.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LifetimeRules {
     /// Used when the answer names no usable lifetime (default 15 min).
     pub default: Duration,
@@ -333,7 +349,7 @@ pub struct Inject {
 }
 
 /// The value of a field that keybearer adds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum HeaderValueSource {
     /// The same for every request.
     Fixed(HeaderValue),
@@ -344,7 +360,7 @@ pub enum HeaderValueSource {
 }
 
 /// One identity under an external credential. What its flow and client authentication need is there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PrincipalSettings {
     /// Its name; `default` in the short form.
     pub name: Name,

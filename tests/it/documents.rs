@@ -290,6 +290,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         body_rate,
         replay_memory,
         token_answer,
+        metric_credentials,
         http2,
     } = Limits::default();
     let Http2Limits { streams, resets, pings, settings, priorities, window_updates, tiny_data, unknown } = http2;
@@ -310,6 +311,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("idle_timeout", time(idle_timeout)),
         ("replay_memory", size(replay_memory)),
         ("token_answer", size(token_answer)),
+        ("metric_credentials", number(metric_credentials)),
         ("body_rate", format!("`\"{body_rate}B\"`")),
         ("h2_streams", frames(streams)),
         ("h2_resets", frames(resets)),

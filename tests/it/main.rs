@@ -57,6 +57,9 @@ mod presets;
 /// Fifty providers as they were recorded, each driven through the whole program.
 mod zoo;
 
+/// The configuration, changed while the proxy serves.
+mod reload;
+
 /// What callers and upstreams may use up: rates, lengths, numbers, times.
 mod limits;
 

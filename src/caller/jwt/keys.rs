@@ -91,7 +91,12 @@ impl Supply {
 
     /// Whether these are the keys of `issuer` from `source`.
     pub(super) fn is_of(&self, issuer: &str, source: &KeySource) -> bool {
-        self.shared.issuer == issuer && self.shared.source.is_same(source)
+        self.shared.issuer == issuer && self.shared.source == *source
+    }
+
+    /// Whether they are read from a file.
+    pub(super) fn is_of_file(&self) -> bool {
+        matches!(self.shared.source.origin, KeyOrigin::File(_))
     }
 
     /// Starts the task that keeps the keys fresh, once.

@@ -22,8 +22,9 @@ pub fn report(result: &Result<Loaded, Problems>, format: Format, colour: bool) -
         (Ok(loaded), Format::Text) => (good(loaded, colour), GOOD),
         (Err(problems), Format::Text) => (format!("{}{}\n", problems.render(colour), count(problems)), EX_CONFIG),
         (Ok(loaded), Format::Json) => {
-            let routes: Vec<Value> = loaded.config.named_credentials.iter().map(route_object).collect();
-            let externals: Vec<Value> = loaded.config.external_credentials.iter().map(external::object).collect();
+            let routes: Vec<Value> = loaded.config.named_credentials.iter().map(|named| route_object(named)).collect();
+            let externals: Vec<Value> =
+                loaded.config.external_credentials.iter().map(|settings| external::object(settings)).collect();
             (object(&loaded.warnings, &routes, &externals, preset::to_json(&loaded.presets)), GOOD)
         }
         (Err(problems), Format::Json) => (object(problems, &[], &[], preset::to_json(&[])), EX_CONFIG),

@@ -43,7 +43,7 @@ impl<'a> Subject<'a> {
             path if path.starts_with(['/', '?']) => path.to_owned(),
             path => format!("/{path}"),
         };
-        Ok(Self { config, named, external, callers, path })
+        Ok(Self { config, named: named.map(|named| &**named), external, callers, path })
     }
 
     /// The steps that lie ahead, in their order.

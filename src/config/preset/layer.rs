@@ -29,10 +29,11 @@ pub(crate) fn layer(written: &DeTable<'_>) -> Dict {
     let mut credentials = Dict::new();
     for (name, credential) in tables(written.get("external_credentials").map(|item| item.get_ref())) {
         let preset = credential.get("preset").and_then(|item| item.get_ref().as_str());
-        let Some(mut preset) = preset.and_then(Preset::meant) else { continue };
-        leave_out(&mut preset.settings, credential);
+        let Some(preset) = preset.and_then(Preset::meant) else { continue };
+        let mut settings = preset.settings.clone();
+        leave_out(&mut settings, credential);
         // Tables of TOML have a place in figment's values, so this cannot fail.
-        if let Ok(settings) = Value::serialize(&preset.settings) {
+        if let Ok(settings) = Value::serialize(&settings) {
             credentials.insert(name.to_owned(), settings);
         }
     }

@@ -76,8 +76,8 @@ fn usage(findings: &Findings<'_>, name: &str, field: &Field<ExternalCredential>)
         Field::Missing => return None,
     };
     let meant = Preset::meant(text);
-    if meant.as_ref().is_none_or(|preset| preset.name != text) {
-        let nearest = meant.as_ref().map_or_else(String::new, |preset| format!("did you mean \"{}\"? ", preset.name));
+    if meant.is_none_or(|preset| preset.name != text) {
+        let nearest = meant.map_or_else(String::new, |preset| format!("did you mean \"{}\"? ", preset.name));
         let names = Preset::names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         findings.error(line, "there is no preset of this name", format!("{nearest}the presets are {names}"));
     }
@@ -85,8 +85,8 @@ fn usage(findings: &Findings<'_>, name: &str, field: &Field<ExternalCredential>)
         forgive(findings, credential);
         return None;
     };
-    ask(findings, &preset, credential, line);
-    advise(findings, &preset, credential);
+    ask(findings, preset, credential, line);
+    advise(findings, preset, credential);
     let keys = preset.keys().into_iter().map(|(path, value)| PresetKey {
         origin: origin(findings.tree(), credential, &path),
         key: path.join("."),
@@ -96,8 +96,8 @@ fn usage(findings: &Findings<'_>, name: &str, field: &Field<ExternalCredential>)
         credential: name.to_owned(),
         preset: preset.name,
         keys: keys.collect(),
-        provider: preset.provider,
-        about: preset.about,
+        provider: preset.provider.clone(),
+        about: preset.about.clone(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What the parts of the resolver share: names, callers, paths, durations.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +27,19 @@ pub(super) struct Context<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
     /// TLS profiles by their settings, so that equal tables share one; none: reading it failed and was reported.
     pub(super) profiles: RefCell<HashMap<tls::Settings, Option<Arc<tls::Profile>>>>,
+    /// The profile of endpoints that are plain HTTP, once one was met.
+    pub(super) nobody: OnceCell<Option<Arc<tls::Profile>>>,
     /// `limits.body`: what holds for every named credential that says nothing else.
     pub(super) longest_body: Option<usize>,
     /// `limits.token_answer`; what is wrong with it is said where `[limits]` is resolved.
     pub(super) longest_answer: usize,
     /// The proxies on the way out for credentials that say nothing about them.
     pub(super) http_proxies: HttpProxies,
+    /// The files whose contents are part of the configuration.
+    pub(super) files: RefCell<BTreeSet<PathBuf>>,
     folder: PathBuf,
     /// The names under `[callers]`; none: the table itself is wrong, so nothing can be said about names in it.
-    callers: Option<Vec<&'a str>>,
+    callers: Option<Names<'a>>,
 }
 
 impl<'a> Context<'a> {
@@ -50,9 +54,11 @@ impl<'a> Context<'a> {
             secrets: *secrets,
             variable: *variable,
             profiles: RefCell::default(),
+            nobody: OnceCell::new(),
             longest_body: limits.and_then(|limits| limits.body.value()).map(|size| size.0),
             longest_answer: limits.and_then(|limits| limits.token_answer.value()).map_or(0, |size| size.0),
             http_proxies: HttpProxies::default(),
+            files: RefCell::default(),
             folder: folder.clone(),
             callers: names(findings, &document.callers, "callers"),
         }
@@ -91,7 +97,7 @@ impl<'a> Context<'a> {
     }
 
     fn caller(&self, node: NodeId, text: &str) -> Option<Name> {
-        if let Some(known) = self.callers.as_ref().filter(|known| !known.contains(&text)) {
+        if let Some(known) = self.callers.as_ref().filter(|known| !known.contains(text)) {
             let help = suggestion(text, known, "callers");
             self.findings.error(node, "there is no caller of this name", help);
             return None;
@@ -105,6 +111,13 @@ impl<'a> Context<'a> {
             Place::File { .. } => self.folder.join(text),
             Place::Environment(_) | Place::Preset | Place::Default => Path::new(text).to_owned(),
         }
+    }
+
+    /// The path of a file whose contents are part of the configuration.
+    pub(super) fn file(&self, node: NodeId, text: &str) -> PathBuf {
+        let path = self.path(node, text);
+        self.files.borrow_mut().insert(path.clone());
+        path
     }
 
     /// A duration that must not be zero.
@@ -193,19 +206,39 @@ impl<'a> Context<'a> {
     }
 }
 
+/// The keys of a table at the root: there may be very many, and each reference is looked up among them.
+pub(super) struct Names<'a>(HashSet<&'a str>);
+
+impl<'a> Names<'a> {
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// In alphabetical order.
+    fn sorted(&self) -> Vec<&'a str> {
+        let mut names: Vec<&str> = self.0.iter().copied().collect();
+        names.sort_unstable();
+        names
+    }
+}
+
 /// The keys of a table at the root; none when the table is wrong or seems to be there under a wrong name.
-pub(super) fn names<'a, T>(findings: &Findings<'_>, field: &'a Field<Entries<T>>, key: &str) -> Option<Vec<&'a str>> {
+pub(super) fn names<'a, T>(findings: &Findings<'_>, field: &'a Field<Entries<T>>, key: &str) -> Option<Names<'a>> {
     match field {
         Field::Missing if findings.is_misspelt(Tree::ROOT, key) => None,
-        Field::Missing => Some(Vec::new()),
+        Field::Missing => Some(Names(HashSet::new())),
         Field::Wrong(_) => None,
-        Field::Set(_, entries) => Some(entries.iter().map(|(name, _)| name).collect()),
+        Field::Set(_, entries) => Some(Names(entries.iter().map(|(name, _)| name).collect())),
     }
 }
 
 /// What to do about a name that is not in `known`, the names in the table `table`.
-pub(super) fn suggestion(name: &str, known: &[&str], table: &str) -> String {
-    match nearest(name, known.iter().copied()) {
+pub(super) fn suggestion(name: &str, known: &Names<'_>, table: &str) -> String {
+    match nearest(name, known.sorted()) {
         Some(meant) => format!("did you mean \"{}\"?", meant.escape_debug()),
         None => format!("add a table [{table}.NAME] for it"),
     }

@@ -18,54 +18,61 @@ mod signing;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub(super) use self::answer::pointer;
 use self::choice::Choice;
 use self::needs::Needs;
 use self::signing::Signing;
-use super::context::{Context, names};
+use super::context::{Context, Names, names};
 use super::formula::{Sight, When};
 use super::named::NamedCredentials;
 use crate::config::document::{Document, ExternalCredential, Flow as WrittenFlow};
 use crate::config::field::Entries;
 use crate::config::findings::Findings;
 use crate::config::tree::NodeId;
+use crate::name::Name;
 use crate::token::{Flow, GrantKind, MOST_MEMBERS, Settings};
 
 /// Every external credential.
 pub(super) struct Externals<'a> {
     /// The names that are written; none: the table itself is wrong.
-    names: Option<Vec<&'a str>>,
+    names: Option<Names<'a>>,
     resolved: Vec<(NodeId, Settings)>,
+    /// Where each stands in `resolved`.
+    places: HashMap<Name, usize>,
 }
 
 impl<'a> Externals<'a> {
     pub(super) fn resolve(context: &Context<'_>, document: &'a Document) -> Self {
         let entries = document.external_credentials.value().into_iter().flat_map(Entries::iter);
-        let mut resolved = Vec::new();
+        let (mut resolved, mut places) = (Vec::new(), HashMap::new());
         let mut stores = HashMap::new();
         for (name, field) in entries {
             let Some((node, written)) = field.get() else { continue };
             let Some(settings) = resolve(context, node, name, written) else { continue };
             claim_store(context, &mut stores, written, &settings);
+            places.insert(settings.name.clone(), resolved.len());
             resolved.push((node, settings));
         }
-        Self { names: names(context.findings, &document.external_credentials, "external_credentials"), resolved }
+        let names = names(context.findings, &document.external_credentials, "external_credentials");
+        Self { names, resolved, places }
     }
 
     /// The names that are written; none when nothing can be said about them.
-    pub(super) fn names(&self) -> Option<&[&'a str]> {
-        self.names.as_deref()
+    pub(super) fn names(&self) -> Option<&Names<'a>> {
+        self.names.as_ref()
     }
 
     /// The external credential of this name, if there is nothing wrong with it.
-    pub(super) fn find(&self, name: &str) -> Option<&Settings> {
-        self.resolved.iter().map(|(_, settings)| settings).find(|settings| settings.name.as_str() == name)
+    pub(super) fn find(&self, name: &Name) -> Option<&Settings> {
+        self.resolved.get(*self.places.get(name)?).map(|(_, settings)| settings)
     }
 
     /// Warns of external credentials that nothing uses.
     pub(super) fn advise(&self, findings: &Findings<'_>, named: &NamedCredentials) {
-        for (node, settings) in self.resolved.iter().filter(|(_, settings)| !named.use_external(&settings.name)) {
+        let used = named.used_externals();
+        for (node, settings) in self.resolved.iter().filter(|(_, settings)| !used.contains(&settings.name)) {
             let help = format!("set external_credential = \"{}\" in a named credential, or remove it", settings.name);
             findings.key_warning(*node, "no named credential uses this external credential", help);
         }
@@ -74,9 +81,8 @@ impl<'a> Externals<'a> {
     /// Has what named credentials look for in an answer kept beside the token.
     pub(super) fn keep_members(&mut self, findings: &Findings<'_>, named: &NamedCredentials) {
         for (node, external, pointer) in named.members() {
-            let settings = self.resolved.iter_mut().map(|(_, settings)| settings);
-            let settings = settings.into_iter().find(|settings| settings.name == *external);
-            let Some(request) = settings.and_then(Settings::request_mut) else { continue };
+            let place = self.places.get(external).and_then(|place| self.resolved.get_mut(*place));
+            let Some(request) = place.and_then(|(_, settings)| settings.request_mut()) else { continue };
             let members = &mut request.response.members;
             if members.iter().any(|known| known == pointer) {
                 continue;
@@ -89,8 +95,8 @@ impl<'a> Externals<'a> {
         }
     }
 
-    pub(super) fn into_settings(self) -> Vec<Settings> {
-        self.resolved.into_iter().map(|(_, settings)| settings).collect()
+    pub(super) fn into_settings(self) -> Vec<Arc<Settings>> {
+        self.resolved.into_iter().map(|(_, settings)| Arc::new(settings)).collect()
     }
 }
 

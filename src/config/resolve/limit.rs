@@ -34,6 +34,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limi
     });
     let body = optional(&limits.body, || size(context, &limits.body, "10MiB"));
     let token_answer = size(context, &limits.token_answer, "64KiB");
+    let metric_credentials = count(context, &limits.metric_credentials, "leave it out for 1000");
     let header_timeout = context.positive(&limits.header_timeout);
     let idle_timeout = context.positive(&limits.idle_timeout);
     let tunnel_idle_timeout = context.positive(&limits.tunnel_idle_timeout);
@@ -55,6 +56,7 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Option<Limi
         body_rate: limits.body_rate.value()?.0,
         replay_memory: limits.replay_memory.value()?.0,
         token_answer: token_answer?,
+        metric_credentials: metric_credentials?,
         http2: http2?,
     })
 }

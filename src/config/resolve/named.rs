@@ -1,6 +1,7 @@
 //! `[named_credentials.NAME]`: where to call, and the callout's options.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method};
@@ -80,9 +81,9 @@ impl NamedCredentials {
         }
     }
 
-    /// Whether one of them uses this external credential.
-    pub(super) fn use_external(&self, name: &Name) -> bool {
-        self.resolved.iter().any(|(_, named)| named.external_credential.as_ref() == Some(name))
+    /// The external credentials that they use.
+    pub(super) fn used_externals(&self) -> HashSet<&Name> {
+        self.resolved.iter().filter_map(|(_, named)| named.external_credential.as_ref()).collect()
     }
 
     /// Warns of what is allowed, but probably not what was meant.
@@ -95,7 +96,7 @@ impl NamedCredentials {
                 }
                 continue;
             };
-            let Some(external) = externals.find(external.as_str()) else { continue };
+            let Some(external) = externals.find(external) else { continue };
             if admits_post(&named.matching) && replays_any_method(&external.rejection, named.replay) {
                 let message = "a POST or PATCH may be carried out twice: additional status codes and rules cause a \
                                replay, and an API may answer so after it has done its work";
@@ -106,8 +107,8 @@ impl NamedCredentials {
         }
     }
 
-    pub(super) fn into_settings(self) -> Vec<NamedCredential> {
-        self.resolved.into_iter().map(|(_, settings)| settings).collect()
+    pub(super) fn into_settings(self) -> Vec<Arc<NamedCredential>> {
+        self.resolved.into_iter().map(|(_, settings)| Arc::new(settings)).collect()
     }
 }
 
@@ -149,7 +150,7 @@ fn resolve(
     let name = context.name(node, name);
     let external = written.external_credential.get().and_then(|(at, text)| external(context, at, text, externals));
     let generate = written.generate_authorization_header.value().copied().unwrap_or(true);
-    let settings = external.as_ref().and_then(|name| externals.find(name.as_str()));
+    let settings = external.as_ref().and_then(|name| externals.find(name));
     let attached = settings.filter(|_| generate);
     let url = upstream::resolve(context, node, written, attached);
     let path = upstream::path(&written.path);
@@ -201,7 +202,7 @@ fn taken(external: Option<&token::Settings>) -> Vec<(&HeaderName, &'static str)>
 }
 
 fn external(context: &Context<'_>, node: NodeId, text: &str, externals: &Externals<'_>) -> Option<Name> {
-    if let Some(known) = externals.names().filter(|known| !known.contains(&text)) {
+    if let Some(known) = externals.names().filter(|known| !known.contains(text)) {
         let help = suggestion(text, known, "external_credentials");
         context.findings.error(node, "there is no external credential of this name", help);
         return None;

@@ -94,7 +94,7 @@ pub(super) fn source<'a>(context: &Context<'_>, node: NodeId, reference: impl In
         return environment(context, at, name);
     }
     if let Some((at, path)) = file.get() {
-        return Some(SecretSource::File(context.path(at, path)));
+        return Some(SecretSource::File(context.file(at, path)));
     }
     if let Some((_, words)) = command.get() {
         // A word that is no text has been reported; without it, it would be another command.

@@ -42,11 +42,16 @@ pub(super) fn none(context: &Context<'_>, field: &Field<Tls>) -> Option<Arc<Prof
     if let Some((node, _)) = field.get() {
         context.findings.key_error(node, "`tls` has no effect on a URL that begins with `http://`", "write https://");
     }
-    Profile::trusting_nobody().ok().map(Arc::new)
+    nobody(context)
+}
+
+/// One for all: each costs 28 KiB.
+fn nobody(context: &Context<'_>) -> Option<Arc<Profile>> {
+    context.nobody.get_or_init(|| Profile::trusting_nobody().ok().map(Arc::new)).clone()
 }
 
 fn settings(context: &Context<'_>, node: NodeId, tls: &Tls) -> Option<Settings> {
-    let path = |field: &Field<String>| field.get().map(|(node, text)| context.path(node, text));
+    let path = |field: &Field<String>| field.get().map(|(node, text)| context.file(node, text));
     let findings = context.findings;
     let identity = match (tls.certificate.node(), tls.key.node()) {
         (None, None) => None,
@@ -120,7 +125,7 @@ fn load(context: &Context<'_>, node: NodeId, settings: &Settings) -> Option<Arc<
     match Profile::load(settings) {
         Ok(profile) => Some(Arc::new(profile)),
         // Without secrets at hand nothing is sent either.
-        Err(_) if context.secrets == Secrets::Leave => Profile::trusting_nobody().ok().map(Arc::new),
+        Err(_) if context.secrets == Secrets::Leave => nobody(context),
         Err(error) => {
             let help = "paths are relative to the configuration file; certificates and keys are PEM files";
             context.findings.error(node, explain(&error), help);

@@ -14,11 +14,11 @@ const NAMED: &str = "named_credentials.orders";
 const EXTERNAL: &str = "external_credentials.apigee";
 
 fn named(lines: &str) -> NamedCredential {
-    good(&with(NAMED, lines)).config.named_credentials.remove(0)
+    good(&with(NAMED, lines)).config.named_credentials.remove(0).as_ref().clone()
 }
 
 fn external(lines: &str) -> token::Settings {
-    good(&with(EXTERNAL, lines)).config.external_credentials.remove(0)
+    good(&with(EXTERNAL, lines)).config.external_credentials.remove(0).as_ref().clone()
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn principals_come_in_order_of_their_sequence() {
         principal("a", ""),
         principal("b", "sequence = 1\ncallers = [\"x\"]")
     ) + "[callers.x]\nnetworks = [\"::1\"]\n";
-    let principals = good(&good_text).config.external_credentials.remove(0).principals;
+    let principals = good(&good_text).config.external_credentials.remove(0).principals.clone();
     let names: Vec<_> = principals.iter().map(|principal| principal.name.as_str()).collect();
     assert_eq!(names, ["b", "a", "c"]);
     assert_eq!(principals[0].callers.as_ref().map(Vec::len), Some(1));

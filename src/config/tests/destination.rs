@@ -8,7 +8,7 @@ const NAMED: &str = "named_credentials.orders";
 const EXTERNAL: &str = "external_credentials.apigee";
 
 fn named(lines: &str) -> NamedCredential {
-    good(&with(NAMED, lines)).config.named_credentials.remove(0)
+    good(&with(NAMED, lines)).config.named_credentials.remove(0).as_ref().clone()
 }
 
 fn suffix(text: &str, port: Option<u16>) -> HostRule {

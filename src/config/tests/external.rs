@@ -28,7 +28,7 @@ fn usual(lines: &str) -> String {
 }
 
 fn settings(lines: &str) -> Settings {
-    good(&config(lines)).config.external_credentials.remove(0)
+    good(&config(lines)).config.external_credentials.remove(0).as_ref().clone()
 }
 
 fn request(lines: &str) -> RequestSettings {

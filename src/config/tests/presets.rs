@@ -325,7 +325,7 @@ fn the_document_of_presets_is_that_of_the_files() {
     assert_eq!(about, meant, "put this into docs/presets.md:\n{meant}");
 }
 
-fn presets() -> impl Iterator<Item = Preset> {
+fn presets() -> impl Iterator<Item = &'static Preset> {
     Preset::names().map(|name| Preset::find(name).unwrap())
 }
 
@@ -335,7 +335,7 @@ fn expected_table() -> String {
         let sets: Vec<_> = preset.keys().into_iter().map(|(path, value)| setting(&path.join("."), value)).collect();
         let needs: Vec<_> =
             preset.needs.iter().map(|(key, reason)| format!("`{}`: {reason}", key.replace(" or ", "` or `"))).collect();
-        let row = [format!("`{}`", preset.name), preset.provider, sets.join("<br>"), needs.join("<br>")];
+        let row = [format!("`{}`", preset.name), preset.provider.clone(), sets.join("<br>"), needs.join("<br>")];
         text.push_str(&format!("| {} |\n", row.join(" | ")));
     }
     text

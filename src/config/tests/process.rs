@@ -70,6 +70,7 @@ fn nothing_written_means_the_defaults() {
         body_rate: 64,
         replay_memory: 64 * 1024 * 1024,
         token_answer: 64 * 1024,
+        metric_credentials: 1000,
         http2: Http2Limits {
             streams: 100,
             resets: 200,
@@ -284,6 +285,7 @@ fn settings_of_the_process_are_checked() {
         ("[limits]\nbody = \"0B\"", "greater than zero"),
         ("[limits]\nbody = 1000", "256KiB"),
         ("[limits]\ntoken_answer = \"0B\"", "greater than zero"),
+        ("[limits]\nmetric_credentials = 0", "leave it out for 1000"),
         ("[limits]\nheader_timeout = \"0s\"", "longer than zero"),
         ("[limits]\nh2_streams = 0", "leave it out for 100"),
         ("[limits]\nh2_pings = 4294967296", "less than 4294967296"),

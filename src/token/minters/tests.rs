@@ -197,9 +197,7 @@ async fn a_configured_token_is_there_for_good_and_a_rejection_brings_it_again() 
         assert!(matches!(cell.renew(&token).await, Renewal::SameToken));
         assert_eq!(cell.live().unwrap().id(), token.id(), "others go on with it");
         let text = metrics.encode();
-        assert!(
-            text.contains(r#"keybearer_mints_total{external_credential="apigee",principal="default",outcome="ok"} 0"#)
-        );
+        assert!(!text.contains("keybearer_mints_total"), "no server was asked: {text}");
         assert!(!text.contains("token_expires_seconds{"), "{text}");
     }
 }

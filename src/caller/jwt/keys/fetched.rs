@@ -25,7 +25,7 @@ const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: LONGEST }
 const LONGEST: usize = 256 * 1024;
 
 /// Where an issuer's keys are, and the way there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeySource {
     /// Where they are.
     pub origin: KeyOrigin,
@@ -57,15 +57,6 @@ pub enum KeyOrigin {
 pub(super) type Problem = Cow<'static, str>;
 
 impl KeySource {
-    /// Whether `other` leads to the same keys by the same way.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.origin == other.origin
-            && self.tls.settings() == other.tls.settings()
-            && self.bearer_token_file == other.bearer_token_file
-            && self.dangerous_plain_http == other.dangerous_plain_http
-            && self.addresses == other.addresses
-    }
-
     /// The document that holds the keys.
     pub(super) async fn fetch(&self, issuer: &str) -> Result<Bytes, Problem> {
         match &self.origin {

@@ -117,7 +117,7 @@ fn keys(
 
 /// A file that holds keys, now that it is looked at; later it may hold others.
 fn key_file(context: &Context<'_>, node: NodeId, text: &str) -> Option<PathBuf> {
-    let path = context.path(node, text);
+    let path = context.file(node, text);
     if context.secrets == Secrets::Leave {
         return Some(path);
     }

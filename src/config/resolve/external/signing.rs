@@ -257,7 +257,7 @@ fn certificate(context: &Context<'_>, node: NodeId, path: &str) -> Option<Vec<u8
     if context.secrets == Secrets::Leave {
         return Some(Vec::new());
     }
-    let path = context.path(node, path);
+    let path = context.file(node, path);
     match std::fs::read(&path) {
         Ok(bytes) => Some(bytes),
         Err(error) => {

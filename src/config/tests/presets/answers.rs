@@ -9,7 +9,7 @@ use crate::token::{RejectionRules, Seen, Verdict};
 
 fn rules(preset: &str, more: &str) -> RejectionRules {
     let text = minimum(preset) + more;
-    load(&text).unwrap_or_else(|problems| panic!("{problems}")).config.external_credentials.remove(0).rejection
+    load(&text).unwrap_or_else(|problems| panic!("{problems}")).config.external_credentials.remove(0).rejection.clone()
 }
 
 fn is_rejected(rules: &RejectionRules, (status, field, body): (u16, &str, &str)) -> bool {

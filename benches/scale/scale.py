@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""What a configuration of many named credentials costs: time from exec to ready, memory, routes, /metrics, reload.
+
+    benches/scale/scale.py [--binary target/release/keybearer] [--counts 10,1000,100000] [--used 50] [--reload]
+
+Each named credential has an external credential of its own. The upstream and the token endpoint are one small server
+in this process, so the figures of the exchanges are no measure of throughput. With --reload the file is changed in one
+named credential and SIGHUP sent while a caller goes on asking; the control run beside it burns the same CPU time in
+another process instead. Python's standard library is all it needs.
+"""
+
+import argparse
+import http.client
+import http.server
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+
+class Origin(http.server.BaseHTTPRequestHandler):
+    """Token endpoint on POST, API on GET."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, body, content_type):
+        self.send_response(200)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.answer(json.dumps({"access_token": "token", "expires_in": 3600}).encode(), "application/json")
+
+    def do_GET(self):
+        self.answer(b"hello\n", "text/plain")
+
+    def log_message(self, *_):
+        pass
+
+
+def configuration(count, origin, port, admin, changed=None):
+    """The text of a proxy.toml with `count` named credentials; `changed` is the number of one that differs."""
+    lines = [
+        f'[listeners.default]\naddress = "127.0.0.1:{port}"\n',
+        f'[admin]\naddress = "127.0.0.1:{admin}"\n',
+        '[log]\nlevel = "info"\naccess = "off"\n',
+    ]
+    for number in range(count):
+        label = "changed" if number == changed else f"Service {number}"
+        lines.append(
+            f'[named_credentials.service_{number}]\nlabel = "{label}"\nurl = "http://127.0.0.1:{origin}/api/{number}"\n'
+            f'external_credential = "identity_{number}"\n\n'
+            f'[external_credentials.identity_{number}]\ntoken_endpoint = "http://127.0.0.1:{origin}/token"\n'
+            f'scope = "scope_{number}"\nclient_id = "client_{number}"\n'
+            f'client_secret = {{ dangerous_literal = "secret_{number}" }}\n'
+        )
+    return "\n".join(lines)
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def pss(pid):
+    """Proportional set size in KiB."""
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+
+
+def cpu(pid):
+    """User and system time in seconds."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Lines:
+    """The log of a process, read as it comes."""
+
+    def __init__(self, stream):
+        self.lines, self.arrived = [], threading.Condition()
+        threading.Thread(target=self.read, args=(stream,), daemon=True).start()
+
+    def read(self, stream):
+        for line in stream:
+            with self.arrived:
+                self.lines.append(line)
+                self.arrived.notify_all()
+        with self.arrived:
+            self.lines.append("")
+            self.arrived.notify_all()
+
+    def wait(self, text, since=0):
+        found = lambda: next((line for line in self.lines[since:] if text in line or not line), None)
+        with self.arrived:
+            self.arrived.wait_for(lambda: found() is not None, 600)
+            line = found()
+        if not line:
+            sys.exit("the program ended or said nothing:\n" + "".join(self.lines[-20:]))
+        return line
+
+
+def fetch(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def burn(seconds):
+    """Burns CPU for this long, in a process of its own."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def latencies(port, paths, until):
+    """Asks one route after another on one connection until `until` is set; seconds for each."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    took, number = [], 0
+    while not until.is_set():
+        begun = time.perf_counter()
+        connection.request("GET", paths[number % len(paths)])
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            sys.exit(f"{answer.status} for {paths[number % len(paths)]}")
+        took.append(time.perf_counter() - begun)
+        number += 1
+    return took
+
+
+def asked_while(port, paths, work):
+    """The latencies of a caller during `work`, and how long it took."""
+    until, found = threading.Event(), []
+    caller = threading.Thread(target=lambda: found.extend(latencies(port, paths, until)))
+    caller.start()
+    begun = time.perf_counter()
+    result = work()
+    took = time.perf_counter() - begun
+    until.set()
+    caller.join()
+    found.sort()
+    at = lambda share: round(found[min(int(len(found) * share), len(found) - 1)] * 1000, 2)
+    return {"seconds": round(took, 2), "exchanges": len(found), "p50_ms": at(0.5), "p99_ms": at(0.99),
+            "max_ms": round(found[-1] * 1000, 2)}, result
+
+
+def measure(options, count, origin):
+    port, admin = free_ports(2)
+    result = {"named_credentials": count}
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "proxy.toml")
+        file.write_text(configuration(count, origin, port, admin))
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            [options.binary, "run", "-c", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            lines = Lines(process.stderr)
+            lines.wait(" ready")
+            result["ready_s"] = round(time.perf_counter() - begun, 3)
+            result["ready_cpu_s"] = cpu(process.pid)
+            result["pss_kib"] = pss(process.pid)
+            used = [f"/service_{number * count // min(options.used, count)}" for number in range(min(options.used, count))]
+            for path in used:
+                status, _ = fetch(port, path)
+                if status != 200:
+                    sys.exit(f"{status} for {path}")
+            result["pss_used_kib"] = pss(process.pid)
+            begun = time.perf_counter()
+            _, text = fetch(admin, "/metrics")
+            result["metrics_ms"] = round((time.perf_counter() - begun) * 1000, 1)
+            result["metrics_bytes"] = len(text)
+            labels = set(re.findall(rb'keybearer_requests_total\{named_credential="([^"]+)"', text))
+            result["metrics_named"] = len(labels)
+            result["metrics_external"] = len(set(re.findall(rb'keybearer_mints_total\{external_credential="([^"]+)"', text)))
+            result["pss_scraped_kib"] = pss(process.pid)
+            if options.reload:
+                reloads(options, result, process, lines, (port, used), lambda changed: file.write_text(
+                    configuration(count, origin, port, admin, changed)))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+    return result
+
+
+def reloads(_options, result, process, lines, asking, write):
+    port, used = asking
+
+    def reload(changed):
+        since, before = len(lines.lines), cpu(process.pid)
+        write(changed)
+        process.send_signal(signal.SIGHUP)
+        lines.wait("the new configuration is in use", since)
+        return cpu(process.pid) - before
+
+    result["reload_quiet_s"] = None
+    begun = time.perf_counter()
+    reload(1)
+    result["reload_quiet_s"] = round(time.perf_counter() - begun, 3)
+    result["reload"], spent = asked_while(port, used, lambda: reload(2))
+    result["reload_cpu_s"] = round(spent, 2)
+    result["pss_reloaded_kib"] = pss(process.pid)
+    burner = multiprocessing.Process(target=burn, args=(spent,))
+
+    def beside():
+        burner.start()
+        burner.join()
+
+    result["control"], _ = asked_while(port, used, beside)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default="target/release/keybearer")
+    parser.add_argument("--counts", default="10,1000,100000")
+    parser.add_argument("--used", type=int, default=50)
+    parser.add_argument("--reload", action="store_true")
+    parser.add_argument("--write", metavar="FILE", help="only write the configuration of the first count there")
+    options = parser.parse_args()
+    counts = [int(count) for count in options.counts.split(",")]
+    if options.write:
+        pathlib.Path(options.write).write_text(configuration(counts[0], 9, 8080, 9901))
+        return
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for count in counts:
+        print(json.dumps(measure(options, count, server.server_address[1])), flush=True)
+
+
+if __name__ == "__main__":
+    main()
