@@ -61,7 +61,9 @@ pub(super) fn render(head: &[String], tables: &[Table]) -> String {
     text
 }
 
+/// One line, whatever is in it: a name from the metadata must not go on as configuration.
 fn comment(text: &mut String, line: &str) {
+    let line: String = line.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     text.push_str(format!("# {line}").trim_end());
     text.push('\n');
 }
@@ -176,6 +178,13 @@ mod tests {
             let entries = vec![(name.clone(), Value::texts([text.clone()]))];
             let read: toml::Table = render(&[], &[table(entries)]).parse().unwrap();
             prop_assert_eq!(read["a"][&name][0].as_str(), Some(text.as_str()));
+        }
+
+        #[test]
+        fn a_comment_stays_one(text in "(\\PC|[\r\n\t\u{0}\u{85}]|\\[evil\\])*") {
+            let commented = Table { comments: vec![text.clone()], ..table(Vec::new()) };
+            let read: toml::Table = render(&[text], &[commented]).parse().unwrap();
+            prop_assert_eq!(read.keys().collect::<Vec<_>>(), ["a"]);
         }
     }
 }
