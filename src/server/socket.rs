@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::peer::Peer;
 
 /// Bytes of an answer that the kernel may hold for one caller beyond what is on its way.
-const UNSENT: u32 = 256 * 1024;
+const UNSENT: u32 = 128 * 1024;
 use crate::tls;
 
 /// An accepted socket that no runtime knows yet.

@@ -25,9 +25,11 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// power of two keeps it from that.
 fn most(open: usize) -> u64 {
     let piece = match open {
-        0..=128 => 64,
-        129..=256 => 32,
-        257..=512 => 16,
+        0..=64 => 256,
+        65..=128 => 128,
+        129..=256 => 64,
+        257..=512 => 32,
+        513..=1024 => 16,
         _ => 8,
     };
     piece * 1024 - 1
@@ -217,13 +219,14 @@ mod tests {
     /// Pieces are smaller the more connections there are, and none fills a buffer of hyper's.
     #[tokio::test]
     async fn pieces_are_bounded() {
-        assert_eq!([1, 128, 129, 512, 513, 100_000].map(most), [65_535, 65_535, 32_767, 16_383, 8_191, 8_191]);
+        let largest = [262_143, 262_143, 131_071, 32_767, 16_383, 8_191];
+        assert_eq!([1, 64, 65, 512, 513, 100_000].map(most), largest);
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
         let mut stream = UpstreamStream::new((ours, true), Taker::default(), Counted::none());
         let mut buffer = vec![0; 1 << 20];
         theirs.write_all(&buffer).await.unwrap();
         for _ in 0..3 {
-            assert!(stream.read(&mut buffer).await.unwrap() < 1 << 16);
+            assert!(stream.read(&mut buffer).await.unwrap() < 1 << 18);
         }
     }
 
