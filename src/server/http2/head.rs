@@ -10,6 +10,9 @@ use crate::header;
 use crate::server::Limits;
 use crate::server::guard::{check_host, check_method, check_target};
 
+/// Most digits of a `content-length`, as in HTTP/1.
+const LENGTH_DIGITS: usize = 19;
+
 /// Judges a request's head, and joins its cookies (RFC 9113 8.2.3). An extended CONNECT passes (RFC 8441).
 pub(super) fn check<B>(request: &mut http::Request<B>, limits: &Limits) -> Result<(), Failure> {
     let is_extended = request.extensions().get::<hyper::ext::Protocol>().is_some();
@@ -55,8 +58,9 @@ fn fields(headers: &HeaderMap, limits: &Limits) -> Result<(), Failure> {
     if is_repeated(CONTENT_LENGTH) || is_repeated(CONTENT_TYPE) {
         return Err(Failure::BadRequest);
     }
-    // h2 takes an empty one for 0; an upstream of HTTP/1 may take it for anything.
-    if headers.contains_key(CONTENT_LENGTH) && header::content_length(headers).is_none() {
+    // h2 takes an empty one for 0, and any number of zeros before one; an upstream of HTTP/1 may take it for anything.
+    let is_long = |value: &HeaderValue| value.len() > LENGTH_DIGITS;
+    if headers.get(CONTENT_LENGTH).is_some_and(|value| is_long(value) || header::content_length(headers).is_none()) {
         return Err(Failure::BadRequest);
     }
     Ok(())
@@ -127,6 +131,8 @@ mod tests {
             ("http://a/x", vec![("content-length", "1"), ("content-length", "1")], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content-length", "")], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content-length", "3, 3")], Err(Failure::BadRequest)),
+            ("http://a/x", vec![("content-length", "0000000000000000003")], Ok(())),
+            ("http://a/x", vec![("content-length", "00000000000000000003")], Err(Failure::BadRequest)),
             ("http://a/x", vec![("content-type", "a/b"), ("content-type", "c/d")], Err(Failure::BadRequest)),
         ] {
             assert_eq!(judge(uri, &fields).0, verdict, "{uri} {fields:?}");
