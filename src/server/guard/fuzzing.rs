@@ -136,5 +136,5 @@ pub(in crate::server) fn passes(bytes: &[u8]) -> bool {
     let Limits { target, header, header_fields: fields, .. } = Limits::default();
     // What we add to a request of a caller that used its limits up.
     let limits = super::head::HeadLimits { target: 2 * target, header: 2 * header, fields: 2 * fields };
-    super::head::check(bytes, limits).is_ok()
+    super::head::judge(bytes, 0, limits).is_ok_and(|head| head.is_some())
 }

@@ -4,8 +4,10 @@
 //! `Content-Length`, a repeated `Content-Length`, two `Host` fields, a fragment in the target. Nothing is forwarded
 //! that was not found unambiguous here first.
 
+mod alphabet;
 mod fields;
 
+use self::alphabet::{HOST, METHOD, TARGET, TOKEN};
 use self::fields::Fields;
 use super::framing::Framing;
 use crate::answer::Failure;
@@ -24,10 +26,32 @@ pub(crate) struct HeadLimits {
     pub(crate) fields: usize,
 }
 
+/// Judges the head at the start of `bytes`, of which the first `scanned` were searched for its end before; none while its
+/// end is missing.
+///
+/// # Errors
+/// The failure that the caller is answered with; the connection cannot go on after it. Of a head that is not complete
+/// only its length is judged, so that it does not matter in which pieces it comes.
+pub(crate) fn judge(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Option<Head>, Failure> {
+    // Nearly every head comes whole, is good, and is shorter than any limit. Such a one is gone through once.
+    if scanned == 0
+        && let Ok(head) = check(bytes, limits)
+        && head.length <= limits.target.min(limits.header)
+    {
+        return Ok(Some(head));
+    }
+    let Some(end) = end(bytes, scanned) else {
+        return check_length(bytes, limits).map(|()| None);
+    };
+    let head = bytes.get(..end).unwrap_or_default();
+    check_length(head, limits)?;
+    check(head, limits).map(Some)
+}
+
 /// Finds the end of the head in `bytes`: the index after its empty line. `scanned` bytes were searched before.
 ///
 /// A bare LF counts as a line end here, so that a head using it is found complete and then refused, not waited for.
-pub(crate) fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
+fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
     let mut from = scanned.saturating_sub(3);
     loop {
         let rest = bytes.get(from..)?;
@@ -41,8 +65,8 @@ pub(crate) fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
     }
 }
 
-/// Judges a head that is not complete yet: only whether it is too long already.
-pub(crate) fn check_length(bytes: &[u8], limits: HeadLimits) -> Result<(), Failure> {
+/// Whether a head, complete or not, is too long.
+fn check_length(bytes: &[u8], limits: HeadLimits) -> Result<(), Failure> {
     let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     if line > limits.target + METHOD_LIMIT + 16 {
         return Err(Failure::TargetTooLong);
@@ -56,6 +80,8 @@ pub(crate) fn check_length(bytes: &[u8], limits: HeadLimits) -> Result<(), Failu
 /// What a head that passed says about what follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
+    /// Its length, with its empty line and with one that may precede it.
+    pub(crate) length: usize,
     /// How the body is delimited.
     pub(crate) framing: Framing,
     /// Whether another protocol is to follow.
@@ -74,20 +100,17 @@ pub(crate) enum Upgrade {
     Void,
 }
 
-/// Checks a complete head, its empty line included, and tells what follows it.
-///
-/// # Errors
-/// The failure that the caller is answered with; the connection cannot go on after it.
-pub(crate) fn check(head: &[u8], limits: HeadLimits) -> Result<Head, Failure> {
-    check_length(head, limits)?;
+/// Checks the head at the start of `bytes`, line by line up to its empty one. Where that is missing, the last line fails.
+fn check(bytes: &[u8], limits: HeadLimits) -> Result<Head, Failure> {
     // RFC 9112 2.2: one empty line before a request line is ignored.
-    let mut lines = Lines(head.strip_prefix(b"\r\n").unwrap_or(head));
-    let line = request_line(lines.next().ok_or(Failure::BadRequest)??, limits.target)?;
+    let (line, mut rest) = request_line(bytes.strip_prefix(b"\r\n").unwrap_or(bytes), limits.target)?;
     let mut fields = Fields::default();
-    for field in lines {
-        fields.read(field?, limits.fields)?;
+    loop {
+        if let Some(behind) = rest.strip_prefix(b"\r\n") {
+            return fields.head(line, bytes.len() - behind.len());
+        }
+        rest = fields.read(rest, limits.fields)?;
     }
-    fields.head(line)
 }
 
 /// Removes the `Upgrade` fields from the head at the start of `bytes`, moving up what follows; tells how many bytes are
@@ -126,36 +149,22 @@ struct RequestLine {
     is_connect: bool,
 }
 
-/// Lines without their CRLF, up to the empty one; a bare CR or LF is an error.
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = Result<&'a [u8], Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let newline = memchr::memchr(b'\n', self.0)?;
-        let (line, rest) = self.0.split_at(newline);
-        self.0 = rest.get(1..).unwrap_or_default();
-        match line.split_last() {
-            Some((b'\r', [])) => None,
-            Some((b'\r', line)) => Some(Ok(line)),
-            _ => Some(Err(Failure::BadRequest)),
-        }
-    }
-}
-
-/// RFC 9112 3: `method SP request-target SP HTTP-version`, single spaces, nothing repaired.
-fn request_line(line: &[u8], target_limit: usize) -> Result<RequestLine, Failure> {
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(Failure::BadRequest);
+/// RFC 9112 3: `method SP request-target SP HTTP-version CRLF`, single spaces, nothing repaired. Gives what follows too.
+fn request_line(bytes: &[u8], target_limit: usize) -> Result<(RequestLine, &[u8]), Failure> {
+    let (method, rest) = bytes.split_at(alphabet::run(bytes, METHOD));
+    let rest = rest.strip_prefix(b" ").ok_or(Failure::BadRequest)?;
+    let plain = alphabet::run(rest, TARGET);
+    let (target, rest) = split_word(rest, plain).ok_or(Failure::BadRequest)?;
+    let (version, rest) = match rest.strip_prefix(b"HTTP/1.1\r\n") {
+        Some(behind) => (&b"HTTP/1.1"[..], behind),
+        None => split_line(rest).ok_or(Failure::BadRequest)?,
     };
-    if !check_method(method) {
+    if !(1..=METHOD_LIMIT).contains(&method.len()) {
         return Err(Failure::BadRequest);
     }
     if target.len() > target_limit {
-        return Err(Failure::TargetTooLong);
+        let is_request_line = !version.contains(&b' ');
+        return Err(if is_request_line { Failure::TargetTooLong } else { Failure::BadRequest });
     }
     let version = match version {
         b"HTTP/1.1" => Version::Http11,
@@ -167,18 +176,29 @@ fn request_line(line: &[u8], target_limit: usize) -> Result<RequestLine, Failure
     };
     let is_connect = method == b"CONNECT";
     if is_connect {
-        check_authority(target)?
-    } else {
-        check_target(method, target)?
+        check_authority(target)?;
+    } else if plain < target.len() || !target.starts_with(b"/") {
+        check_target(method, target)?;
     }
-    Ok(RequestLine { version, is_connect })
+    Ok((RequestLine { version, is_connect }, rest))
+}
+
+/// The first word of a line, which is `from` bytes long or longer, and what follows its space.
+fn split_word(bytes: &[u8], from: usize) -> Option<(&[u8], &[u8])> {
+    let end = from + bytes.get(from..)?.iter().position(|byte| matches!(byte, b' ' | b'\n'))?;
+    Some((bytes.get(..end)?, bytes.get(end..)?.strip_prefix(b" ")?))
+}
+
+/// The first line without its CRLF, and what follows it; none where it ends otherwise.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let newline = memchr::memchr(b'\n', bytes)?;
+    Some((bytes.get(..newline)?.strip_suffix(b"\r")?, bytes.get(newline + 1..)?))
 }
 
 /// RFC 9110 9.1: a token in which case counts. Servers that take `get` for GET would be told something else than was
 /// matched here, and strict ones refuse it.
 pub(crate) fn check_method(method: &[u8]) -> bool {
-    let is_method = |byte: u8| is_token_byte(byte) && !byte.is_ascii_lowercase();
-    (1..=METHOD_LIMIT).contains(&method.len()) && method.iter().copied().all(is_method)
+    (1..=METHOD_LIMIT).contains(&method.len()) && alphabet::are(method, METHOD)
 }
 
 /// RFC 9112 3.2.3: CONNECT names a host and a port, and nothing else.
@@ -196,7 +216,7 @@ fn check_authority(target: &[u8]) -> Result<(), Failure> {
 /// Lets through only targets that `http::Uri` keeps byte for byte, so that what is matched is what came on the wire.
 pub(crate) fn check_target(method: &[u8], target: &[u8]) -> Result<(), Failure> {
     match target.first() {
-        Some(b'/') if target.iter().copied().all(is_plain_target_byte) => Ok(()),
+        Some(b'/') if alphabet::are(target, TARGET) => Ok(()),
         Some(b'*') if target.len() == 1 && method == b"OPTIONS" => Ok(()),
         Some(b'/' | b'h' | b'H') => {
             let visible = target.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#');
@@ -212,45 +232,12 @@ pub(crate) fn check_target(method: &[u8], target: &[u8]) -> Result<(), Failure> 
 
 /// Whether an authority holds nothing but what names, addresses and ports are made of.
 pub(crate) fn check_host(host: &[u8]) -> bool {
-    host.iter().all(|byte| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
-    })
+    alphabet::are(host, HOST)
 }
 
 /// RFC 9110 5.6.2 `tchar`.
 pub(super) fn is_token_byte(byte: u8) -> bool {
-    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
-}
-
-/// RFC 9110 5.5: visible bytes, space, tab and obs-text; every other control byte is refused. Without an early end, so
-/// that many bytes are judged at once.
-fn is_value(bytes: &[u8]) -> bool {
-    let is_control = |byte: u8| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
-    bytes.iter().fold(0, |found, byte| found | u8::from(is_control(*byte))) == 0
-}
-
-fn is_plain_target_byte(byte: u8) -> bool {
-    TARGET.get(usize::from(byte)).copied().unwrap_or(false)
-}
-
-const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
-const TARGET: [bool; 256] = table(b"-._~/%?=&+,:;@!$'()*");
-
-/// Letters, digits and `also`.
-#[expect(clippy::indexing_slicing, reason = "evaluated when compiling, where an index out of range is an error")]
-const fn table(also: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0_usize;
-    while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut index = 0;
-    while index < also.len() {
-        table[also[index] as usize] = true;
-        index += 1;
-    }
-    table
+    alphabet::are(&[byte], TOKEN)
 }
 
 #[cfg(test)]

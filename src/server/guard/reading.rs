@@ -56,11 +56,10 @@ impl<IO> Guard<IO> {
         if is_new {
             let Limits { target, header, header_fields: fields, .. } = self.limits;
             let limits = HeadLimits { target, header, fields };
-            let Some(head_end) = head::end(bytes, scanned) else {
-                return head::check_length(bytes, limits).map(|()| judged).map_err(Fault::Head);
+            let Some(head) = head::judge(bytes, scanned, limits).map_err(Fault::Head)? else {
+                return Ok(judged);
             };
-            let head = head::check(bytes.get(..head_end).unwrap_or_default(), limits).map_err(Fault::Head)?;
-            judged = Judged { approved: head_end, has_void_upgrade: head.upgrade == Upgrade::Void };
+            judged = Judged { approved: head.length, has_void_upgrade: head.upgrade == Upgrade::Void };
             if head.upgrade == Upgrade::Asked {
                 self.phase = Phase::Switching;
                 self.connection.set_switch(Switch::Asked);

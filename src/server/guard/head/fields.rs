@@ -2,7 +2,8 @@
 //! (RFC 9110 7.8). Every other field is only checked for its syntax (RFC 9110 5).
 
 use super::super::framing::Framing;
-use super::{Head, RequestLine, Upgrade, Version, check_host, is_token_byte, is_value};
+use super::alphabet::{self, NAME, TOKEN};
+use super::{Head, RequestLine, Upgrade, Version, check_host};
 use crate::answer::Failure;
 use crate::header;
 
@@ -29,28 +30,26 @@ enum Coding {
 }
 
 impl Fields {
-    /// Checks one line and notes what it decides.
-    pub(super) fn read(&mut self, line: &[u8], most: usize) -> Result<(), Failure> {
-        let colon = memchr::memchr(b':', line).ok_or(Failure::BadRequest)?;
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default();
-        let mut odd = false;
-        for byte in name.iter().copied() {
-            if !is_token_byte(byte) {
-                return Err(Failure::BadRequest);
-            }
-            odd |= matches!(byte, b'_' | b'.');
-        }
-        if name.is_empty() || !is_value(value) {
-            return Err(Failure::BadRequest);
-        }
+    /// Checks the line at the start of `bytes` and notes what it decides; what follows it. A line that is not whole fails.
+    pub(super) fn read<'a>(&mut self, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Failure> {
+        let plain = alphabet::run(bytes, NAME);
+        let is_plain = bytes.get(plain) == Some(&b':');
+        let (name, rest) = bytes.split_at(if is_plain { plain } else { alphabet::run(bytes, TOKEN) });
+        let rest = rest.strip_prefix(b":").filter(|_| !name.is_empty()).ok_or(Failure::BadRequest)?;
+        let (value, rest) = rest.split_at(alphabet::value_run(rest));
+        let rest = rest.strip_prefix(b"\r\n").ok_or(Failure::BadRequest)?;
         self.count += 1;
         if self.count > most {
             return Err(Failure::TooManyFields);
         }
-        if odd && std::str::from_utf8(name).is_ok_and(header::is_ambiguous_name) {
+        if !is_plain && std::str::from_utf8(name).is_ok_and(header::is_ambiguous_name) {
             return Err(Failure::BadRequest);
         }
+        self.note(name, value).map(|()| rest)
+    }
+
+    /// Notes what a field decides.
+    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Failure> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value.trim_ascii()),
             12 if name.eq_ignore_ascii_case(b"content-type") => self.content_type(),
@@ -117,7 +116,7 @@ impl Fields {
         }
         let mut last_was_chunked = false;
         for element in elements(value) {
-            let is_token = !element.is_empty() && element.iter().copied().all(is_token_byte);
+            let is_token = !element.is_empty() && alphabet::are(element, TOKEN);
             let is_chunked = element.eq_ignore_ascii_case(b"chunked");
             let resembles = element.to_ascii_lowercase().windows(7).any(|window| window == b"chunked");
             if !is_token || last_was_chunked || (resembles && !is_chunked) {
@@ -144,11 +143,11 @@ impl Fields {
         }
     }
 
-    /// What all of them together say.
-    pub(super) fn head(&self, line: RequestLine) -> Result<Head, Failure> {
+    /// What all of them together say in a head of this length.
+    pub(super) fn head(&self, line: RequestLine, length: usize) -> Result<Head, Failure> {
         let framing = self.framing(line.version)?;
         if !line.is_connect && self.upgrade.is_none() {
-            return Ok(Head { framing, upgrade: Upgrade::None });
+            return Ok(Head { length, framing, upgrade: Upgrade::None });
         }
         let upgrade = match (line.is_connect, framing.is_done()) {
             (true, true) => Upgrade::Asked,
@@ -159,7 +158,7 @@ impl Fields {
                 if asked && no_body { Upgrade::Asked } else { Upgrade::Void }
             }
         };
-        Ok(Head { framing, upgrade })
+        Ok(Head { length, framing, upgrade })
     }
 }
 

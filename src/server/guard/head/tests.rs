@@ -2,9 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod plain;
+
 const LIMITS: HeadLimits = HeadLimits { target: 8192, header: 32768, fields: 100 };
 
-fn judge(head: &str) -> Result<Framing, Failure> {
+fn framing(head: &str) -> Result<Framing, Failure> {
     assert_eq!(end(head.as_bytes(), 0), Some(head.len()), "{head:?} is one head");
     check(head.as_bytes(), LIMITS).map(|head| head.framing)
 }
@@ -18,7 +20,7 @@ fn upgrade(head: &str) -> Upgrade {
 fn a_connect_is_let_through_only_in_authority_form() {
     for target in ["a:443", "a.example:1", "127.0.0.1:65535", "[::1]:443"] {
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(judge(&head), Ok(Framing::none()), "{target}");
+        assert_eq!(framing(&head), Ok(Framing::none()), "{target}");
         assert_eq!(upgrade(&head), Upgrade::Asked, "{target}");
     }
     for target in [
@@ -43,11 +45,11 @@ fn a_connect_is_let_through_only_in_authority_form() {
         "a!b:443",
     ] {
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(judge(&head), Err(Failure::BadRequest), "{target}");
+        assert_eq!(framing(&head), Err(Failure::BadRequest), "{target}");
     }
     for field in ["Content-Length: 1", "Transfer-Encoding: chunked"] {
         let head = format!("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
-        assert_eq!(judge(&head), Err(Failure::BadRequest), "{field}");
+        assert_eq!(framing(&head), Err(Failure::BadRequest), "{field}");
     }
 }
 
@@ -90,14 +92,14 @@ fn void_upgrade_fields_are_cut_out_of_the_head_alone() {
 
 #[test]
 fn plain_heads_pass_and_tell_their_framing() {
-    assert_eq!(judge("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
-    assert_eq!(judge("GET /a?b=%20{x}|^ HTTP/1.1\r\nHost: a:80\r\n\r\n"), Ok(Framing::none()));
-    assert_eq!(judge("POST / HTTP/1.1\r\nHost:a\r\nContent-Length: 3 \r\n\r\n"), Ok(Framing::length(3)));
-    assert_eq!(judge("POST / HTTP/1.1\r\nhost:a\r\ntransfer-encoding: Chunked\r\n\r\n"), Ok(Framing::chunked()));
-    assert_eq!(judge("GET / HTTP/1.0\r\n\r\n"), Ok(Framing::none()));
-    assert_eq!(judge("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
-    assert_eq!(judge("GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
-    assert_eq!(judge("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
+    assert_eq!(framing("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
+    assert_eq!(framing("GET /a?b=%20{x}|^ HTTP/1.1\r\nHost: a:80\r\n\r\n"), Ok(Framing::none()));
+    assert_eq!(framing("POST / HTTP/1.1\r\nHost:a\r\nContent-Length: 3 \r\n\r\n"), Ok(Framing::length(3)));
+    assert_eq!(framing("POST / HTTP/1.1\r\nhost:a\r\ntransfer-encoding: Chunked\r\n\r\n"), Ok(Framing::chunked()));
+    assert_eq!(framing("GET / HTTP/1.0\r\n\r\n"), Ok(Framing::none()));
+    assert_eq!(framing("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
+    assert_eq!(framing("GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
+    assert_eq!(framing("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Framing::none()));
 }
 
 /// B6, B7, B11, B12, B13, B16, B18, B19, B20: ambiguous or malformed heads are refused.
@@ -160,7 +162,7 @@ fn rfc_9112_ambiguous_or_malformed_heads_are_refused() {
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\n\r\n", Failure::BadRequest),
         ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Failure::BadRequest),
     ] {
-        assert_eq!(judge(head), Err(failure), "{head:?}");
+        assert_eq!(framing(head), Err(failure), "{head:?}");
     }
 }
 
@@ -172,7 +174,7 @@ fn lengths_are_bounded_before_a_head_is_complete() {
     head.resize(head.len() + 33_000, b'a');
     assert_eq!(check_length(&head, LIMITS), Err(Failure::HeaderTooLarge));
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(100));
-    assert_eq!(judge(&many), Err(Failure::TooManyFields));
+    assert_eq!(framing(&many), Err(Failure::TooManyFields));
 }
 
 proptest! {
