@@ -31,6 +31,14 @@ impl<K: Copy + PartialEq> Watch<K> {
         self.since.take().map_or(Duration::ZERO, |(_, since)| since.elapsed())
     }
 
+    /// Waits for `kind` from now on, unless it does already; the task is woken once that has lasted `limit`.
+    pub fn begin(&mut self, cx: &mut Context<'_>, kind: K, limit: Duration) {
+        let is_waiting = self.since.is_some_and(|(waiting_for, _)| waiting_for == kind);
+        if !is_waiting && self.poll_expired(cx, kind, limit).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Waits on for `kind`; ready once that has lasted `limit`.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>, kind: K, limit: Duration) -> Poll<()> {
         let since = match self.since {

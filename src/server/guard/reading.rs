@@ -171,6 +171,14 @@ impl<IO> Guard<IO> {
         }
     }
 
+    /// Called when hyper has written all it had. If that ended an answer, the connection idles from now on, and hyper
+    /// reads again only when it is woken.
+    pub(super) fn begin_idling(&mut self, cx: &mut Context<'_>) {
+        if self.waits_for() == Some(ReadWait::Idle) {
+            self.read_watch.begin(cx, ReadWait::Idle, self.limits.idle_timeout);
+        }
+    }
+
     /// Hands out approved bytes; whether there were any.
     fn release(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let step = self.approved.min(buf.remaining());

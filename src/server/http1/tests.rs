@@ -267,3 +267,20 @@ proptest! {
         }
     }
 }
+
+/// The time begins with the end of the answer, after which hyper reads no more by itself.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_idles_after_an_answer_is_closed_in_time() {
+    let mut served = start(|_, _| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            status(StatusCode::OK)
+        })
+    });
+    served.send(GET).await;
+    let mut buffer = [0_u8; 4096];
+    assert!(served.caller.read(&mut buffer).await.unwrap() > 0);
+    let began = tokio::time::Instant::now();
+    assert_eq!(timeout(Duration::from_secs(3600), served.caller.read(&mut buffer)).await.unwrap().unwrap(), 0);
+    assert_eq!(began.elapsed(), Limits::default().idle_timeout);
+}
