@@ -1,7 +1,7 @@
 //! What is known of one caller's connection: shared between the guard, which sees the bytes, and the service, which
 //! answers the requests.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, StatusCode};
@@ -82,7 +82,8 @@ pub struct Connection {
     /// Which head was replaced by the harmless one, and why. It is always the last of its connection.
     refused: OnceLock<(u64, Failure)>,
     body_failure: OnceLock<Failure>,
-    serving: AtomicUsize,
+    /// Requests whose answer has ended.
+    answers: AtomicU64,
     interims: Interims,
     switch: AtomicU8,
     /// hyper's side of the switch, to get the socket back from it when the switch is declined.
@@ -107,7 +108,7 @@ impl Connection {
             calls: AtomicU64::new(0),
             refused: OnceLock::new(),
             body_failure: OnceLock::new(),
-            serving: AtomicUsize::new(0),
+            answers: AtomicU64::new(0),
             interims: Interims::default(),
             switch: AtomicU8::new(Switch::None as u8),
             pending: Mutex::new(None),
@@ -167,7 +168,6 @@ impl Connection {
 
     pub(super) fn head_released(&self) {
         self.heads.fetch_add(1, Ordering::Relaxed);
-        self.serving.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn refuse(&self, failure: Failure) {
@@ -240,12 +240,12 @@ impl Connection {
     }
 
     pub(super) fn answered(&self) {
-        self.serving.fetch_sub(1, Ordering::Relaxed);
+        self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a request is being answered.
     pub(super) fn is_serving(&self) -> bool {
-        self.serving.load(Ordering::Relaxed) > 0
+        self.heads.load(Ordering::Relaxed) > self.answers.load(Ordering::Relaxed)
     }
 
     /// Whether no request came yet.

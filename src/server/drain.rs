@@ -5,8 +5,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::seldom::Seldom;
 use super::DrainSettings;
 use crate::tls::Trust;
+
+mod seldom;
 
 /// How far the way down has come. The order is the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,8 +94,13 @@ impl Drain {
         self.trust.as_ref().is_some_and(Trust::is_over)
     }
 
-    /// Resolves once `phase` is reached. A handle that is gone counts as the end.
-    pub(super) async fn reached(&mut self, phase: Phase) {
+    /// Resolves once `phase` is reached. A handle that is gone counts as the end. Who waits for it beside something else
+    /// pays next to nothing when that is woken.
+    pub(super) fn reached(&mut self, phase: Phase) -> impl Future<Output = ()> {
+        Seldom::new(self.wait_for(phase))
+    }
+
+    async fn wait_for(&mut self, phase: Phase) {
         let reached = self.process.wait_for(|now| *now >= phase);
         let Some(trust) = &mut self.trust else {
             let _ = reached.await;

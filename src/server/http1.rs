@@ -29,7 +29,7 @@ where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     S: Service,
 {
-    let looking = drain.clone();
+    let looking = Arc::new(drain.clone());
     let own = Arc::clone(&connection);
     let calls = hyper::service::service_fn(move |request| {
         let is_connect = request.method() == Method::CONNECT;
@@ -38,7 +38,7 @@ where
         // Nothing behind a refused head is ever read, so no answer may promise that the connection goes on.
         let is_last = matches!(arrival, Arrival::Refused(_));
         let answer = Arc::clone(&service).call(arrival, Arc::clone(&connection));
-        let looking = looking.clone();
+        let looking = Arc::clone(&looking);
         async move {
             let mut answer = answer.await;
             begin(&mut answer, &connection, is_connect, is_last || looking.phase() >= Phase::LameDuck);

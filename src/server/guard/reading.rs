@@ -181,6 +181,9 @@ impl<IO> Guard<IO> {
 
     /// Hands out approved bytes; whether there were any.
     fn release(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.approved == 0 {
+            return false;
+        }
         let step = self.approved.min(buf.remaining());
         buf.put_slice(self.held.get(..step).unwrap_or_default());
         self.held.advance(step);
@@ -241,7 +244,9 @@ impl<IO> Guard<IO> {
         // The usual case: whole messages land in hyper's buffer and are judged there, without a copy.
         match self.judge(fresh, 0) {
             Ok(Judged { approved, has_void_upgrade }) => {
-                self.held.extend_from_slice(fresh.get(approved..).unwrap_or_default());
+                if let Some(rest) = fresh.get(approved..).filter(|rest| !rest.is_empty()) {
+                    self.held.extend_from_slice(rest);
+                }
                 self.scanned = if approved == 0 { self.held.len() } else { 0 };
                 buf.set_filled(before + approved);
                 if has_void_upgrade {
