@@ -140,7 +140,7 @@ fn outgoing_head(mut heads: Heads) -> (usize, Heads) {
         let present = Presence::of(head);
         let is_odd = (present.has(Presence::VIA) && header::via_names(head, &heads.pseudonym))
             || (present.has(Presence::FOLDING) && header::ambiguous_name(head, fields).is_some())
-            || (present.has(Presence::HOP_BY_HOP) && header::strip_hop_by_hop(head).is_err());
+            || header::strip_hop_by_hop((head, present)).is_err();
         header::strip_caller_credentials((head, present), fields);
         if present.has(Presence::FORWARDED) {
             header::strip_forwarded(head);

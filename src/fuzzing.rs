@@ -49,7 +49,8 @@ pub fn fields(bytes: &[u8]) {
     let rules =
         CredentialFields { injected: &injected, attached: &[], set: &[], api_key: &api_key, keep_cookies: false };
     let mut answer = headers.clone();
-    if header::strip_hop_by_hop(&mut headers).is_ok() {
+    let present = header::Presence::of(&headers);
+    if header::strip_hop_by_hop((&mut headers, present)).is_ok() {
         header::strip_caller_credentials((&mut headers, header::Presence::ANY), rules);
         header::strip_forwarded(&mut headers);
         for gone in ["connection", "keep-alive", "te", "transfer-encoding", "upgrade", "proxy-authorization"] {

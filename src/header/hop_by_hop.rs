@@ -1,14 +1,17 @@
 //! Fields for one hop only (RFC 9110 7.6.1): they and whatever `Connection` names end here.
 
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, Entry, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Presence;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// `Trailer` is not among them: trailers are passed on, so what announces them is too.
-static HOP_BY_HOP: [HeaderName; 8] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION];
+/// Those other than `Connection`, the usual ones first. `Trailer` is not among them: trailers are passed on, so what
+/// announces them is too.
+static HOP_BY_HOP: [HeaderName; 7] =
+    [TRANSFER_ENCODING, KEEP_ALIVE, TE, UPGRADE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION];
 
 /// End-to-end fields that say who asks, for what, or how the message is read. A sender must not list such fields in
 /// `Connection`; proxies that obeyed lost their own safety fields (CVE-2024-45410, CVE-2026-29054).
@@ -47,16 +50,13 @@ pub struct ForbiddenOption(pub &'static str);
 /// Removes from a request the fields meant for us alone: those that any `Connection` line names, and the known ones.
 ///
 /// Any other named field is removed, as the RFC wants, one that we attach afterwards included: it is attached after.
+/// What is not `present` is not looked for.
 ///
 /// # Errors
-/// [`ForbiddenOption`] when `Connection` names an end-to-end field; nothing is removed then.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), ForbiddenOption> {
-    let known = count_known(headers);
-    if known == 0 {
-        return Ok(());
-    }
-    if names_fields(headers) {
-        let lines = connection_lines(headers);
+/// [`ForbiddenOption`] when `Connection` names an end-to-end field; no named field is removed then.
+pub fn strip_hop_by_hop((headers, present): (&mut HeaderMap, Presence)) -> Result<(), ForbiddenOption> {
+    if present.has(Presence::CONNECTION) {
+        let lines = take_connection(headers);
         if let Some(name) = lines.iter().flat_map(options).find_map(end_to_end) {
             return Err(ForbiddenOption(name));
         }
@@ -64,53 +64,55 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), ForbiddenOption> 
             headers.remove(option);
         }
     }
-    strip_known(headers, known);
+    if present.has(Presence::HOP_BY_HOP) {
+        strip_known(headers);
+    }
     Ok(())
 }
 
 /// Removes from an answer the fields meant for us alone. An upstream that names an end-to-end field is not obeyed in
 /// that, and its answer goes on.
 pub fn strip_response_hop_by_hop(headers: &mut HeaderMap) {
-    let known = count_known(headers);
-    if known == 0 {
+    // Most answers have none, and one pass over the names costs a fraction of looking up each of ours.
+    if !headers.keys().any(|name| *name == CONNECTION || is_known(&name)) {
         return;
     }
-    if names_fields(headers) {
-        for option in connection_lines(headers).iter().flat_map(options) {
-            if end_to_end(option).is_none() {
-                headers.remove(option);
-            }
+    for option in take_connection(headers).iter().flat_map(options) {
+        if end_to_end(option).is_none() {
+            headers.remove(option);
         }
     }
-    strip_known(headers, known);
+    strip_known(headers);
 }
 
-/// Whether `Connection` says more than nearly every message's `keep-alive` or `close`.
-fn names_fields(headers: &HeaderMap) -> bool {
+/// Takes `Connection` out. The result is its lines, where one of them says more than nearly every message's
+/// `keep-alive` or `close`.
+fn take_connection(headers: &mut HeaderMap) -> Vec<HeaderValue> {
+    let Entry::Occupied(connection) = headers.entry(CONNECTION) else { return Vec::new() };
     let is_plain = |value: &[u8]| value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close");
-    headers.get_all(CONNECTION).iter().any(|value| !is_plain(value.as_bytes()))
-}
-
-/// How many of the known ones there are: most messages have none or `Connection`, and one pass over the names costs a
-/// fraction of looking up each of ours.
-fn count_known(headers: &HeaderMap) -> usize {
-    let [_, keep_alive, proxy_connection, ..] = &HOP_BY_HOP;
-    let is_known = |name: &&HeaderName| {
-        **name == CONNECTION
-            || **name == TE
-            || **name == TRANSFER_ENCODING
-            || **name == UPGRADE
-            || **name == PROXY_AUTHENTICATE
-            || **name == PROXY_AUTHORIZATION
-            || *name == keep_alive
-            || *name == proxy_connection
+    let lines = match connection.iter().all(|value| is_plain(value.as_bytes())) {
+        true => Vec::new(),
+        false => connection.iter().cloned().collect(),
     };
-    headers.keys().filter(is_known).count()
+    connection.remove();
+    lines
 }
 
-/// Removes the known ones, of which there were `known`. Some may be gone already.
-fn strip_known(headers: &mut HeaderMap, known: usize) {
-    let mut left = known;
+/// Whether it is one of [`HOP_BY_HOP`]. Names that the library knows are compared by their number.
+fn is_known(name: &&HeaderName) -> bool {
+    let [_, keep_alive, _, _, proxy_connection, ..] = &HOP_BY_HOP;
+    **name == TE
+        || **name == TRANSFER_ENCODING
+        || **name == UPGRADE
+        || **name == PROXY_AUTHENTICATE
+        || **name == PROXY_AUTHORIZATION
+        || *name == keep_alive
+        || *name == proxy_connection
+}
+
+/// Removes the known ones. They are counted first, so that no more are looked for than there are.
+fn strip_known(headers: &mut HeaderMap) {
+    let mut left = headers.keys().filter(is_known).count();
     for name in &HOP_BY_HOP {
         if left == 0 {
             return;
@@ -119,11 +121,6 @@ fn strip_known(headers: &mut HeaderMap, known: usize) {
             left -= 1;
         }
     }
-}
-
-/// The lines, shared, so that the map can be changed while they are read.
-fn connection_lines(headers: &HeaderMap) -> Vec<HeaderValue> {
-    headers.get_all(CONNECTION).iter().cloned().collect()
 }
 
 /// The options of one line. What is no text names no field.
@@ -165,10 +162,16 @@ pub fn is_ours_alone(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
     use proptest::prelude::*;
 
     use super::super::tests::{lines, map};
-    use super::{ForbiddenOption, strip_hop_by_hop, strip_response_hop_by_hop};
+    use super::{ForbiddenOption, Presence, strip_response_hop_by_hop};
+
+    fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), ForbiddenOption> {
+        let present = Presence::of(headers);
+        super::strip_hop_by_hop((headers, present))
+    }
 
     /// B30, B32: the known fields and the named ones are removed.
     #[test]

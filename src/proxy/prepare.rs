@@ -116,10 +116,8 @@ pub(super) fn prepare(
     {
         return Err(Stop::with(Failure::BadRequest, "a field name could be taken for one that keybearer sets"));
     }
-    if present.has(Presence::HOP_BY_HOP) {
-        header::strip_hop_by_hop(headers)
-            .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
-    }
+    header::strip_hop_by_hop((headers, present))
+        .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
     let own = if named.passes_through { own_credentials(headers, credentials.api_key)? } else { Vec::new() };
     header::strip_caller_credentials((headers, present), credentials);
     headers.extend(own);
