@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 
 use gungraun::prelude::*;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use keybearer::access_log::{AccessLog, Record, Target, Writer};
+use keybearer::access_log::{AccessLog, Asked, Record, RequestId, Target, Writer};
 use keybearer::header::{self, CredentialFields, Presence, Pseudonym};
 use keybearer::name::Name;
 use keybearer::route::{HostPattern, Match, Route, Router};
@@ -156,10 +156,8 @@ fn outgoing_head(mut heads: Heads) -> (usize, Heads) {
 fn log() -> (AccessLog, Writer, Record) {
     let name = |text| made(Name::parse(text));
     let (log, writer) = made(AccessLog::open(&Target::File(PathBuf::from("/dev/null")), Default::default()));
-    let record = Record {
+    let asked = Asked {
         time: SystemTime::UNIX_EPOCH,
-        started: Instant::now(),
-        id: "0198c5f2a6e1-000000000001".to_owned(),
         listener: name("default"),
         caller: Some(name("billing")),
         named_credential: Some(name("orders")),
@@ -167,6 +165,11 @@ fn log() -> (AccessLog, Writer, Record) {
         principal: Some(name("default")),
         method: Method::GET,
         path: PATH.to_owned(),
+    };
+    let record = Record {
+        started: Instant::now(),
+        id: RequestId::numbered("0198c5f2a6e1", 0x1000_0000_0001),
+        asked: Some(Box::new(asked)),
         status: 200,
         upstream_status: Some(200),
         rejected: false,

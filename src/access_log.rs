@@ -10,9 +10,11 @@ use http::Method;
 use crate::name::Name;
 
 mod line;
+mod request_id;
 mod sink;
 mod writer;
 
+pub use request_id::RequestId;
 pub use sink::OpenError;
 pub use writer::{AccessLog, Writer};
 
@@ -32,26 +34,12 @@ pub enum Target {
 /// Everything worth telling about one exchange. Secrets, tokens and queries are never in it.
 #[derive(Debug)]
 pub struct Record {
-    /// Wall-clock time at which the request's head was read.
-    pub time: SystemTime,
-    /// The same moment on the monotonic clock.
+    /// When the request's head was read.
     pub started: Instant,
     /// The request id, also sent to the upstream and the caller.
-    pub id: String,
-    /// Listener that took the request.
-    pub listener: Name,
-    /// The caller, when one was recognised.
-    pub caller: Option<Name>,
-    /// The named credential, when one matched.
-    pub named_credential: Option<Name>,
-    /// Its external credential.
-    pub external_credential: Option<Name>,
-    /// The principal whose token was attached.
-    pub principal: Option<Name>,
-    /// Request method; without a path it is not known, whatever stands here.
-    pub method: Method,
-    /// Request path without its query; empty when the head could not be read.
-    pub path: String,
+    pub id: RequestId,
+    /// Who asked for what. Only the log tells it, so nobody fills it in where there is none.
+    pub asked: Option<Box<Asked>>,
     /// Status sent to the caller; 0 until one is known, and when the caller went away before.
     pub status: u16,
     /// Status of the upstream's last answer.
@@ -70,6 +58,27 @@ pub struct Record {
     pub bytes_out: u64,
     /// A failure of ours, by the name `Proxy-Status` gives it, or how the exchange ended early.
     pub error: Option<&'static str>,
+}
+
+/// The part of a [`Record`] that is known before the request is sent on.
+#[derive(Debug)]
+pub struct Asked {
+    /// Wall-clock time at which the request's head was read.
+    pub time: SystemTime,
+    /// Listener that took the request.
+    pub listener: Name,
+    /// The caller, when one was recognised.
+    pub caller: Option<Name>,
+    /// The named credential, when one matched.
+    pub named_credential: Option<Name>,
+    /// Its external credential.
+    pub external_credential: Option<Name>,
+    /// The principal whose token was attached.
+    pub principal: Option<Name>,
+    /// Request method; without a path it is not known, whatever stands here.
+    pub method: Method,
+    /// Request path without its query; empty when the head could not be read.
+    pub path: String,
 }
 
 /// Why a rejected request was not replayed; the same word in `Proxy-Status`, log and metrics.

@@ -53,7 +53,7 @@ use self::relay::RelayLimits;
 use self::replay::{AttemptBody, BodyLengths, CallerBody, Pause};
 use self::stop::Stop;
 use self::tunnel::Tunnel;
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, RequestId};
 use crate::answer::{self, Failure};
 use crate::body::AnswerBody;
 use crate::header::Pseudonym;
@@ -229,7 +229,7 @@ async fn serve(
 /// What is to be done about a request; waits only for the keys of a caller's token.
 async fn decided(mut parts: Parts, plan: &Plan, context: &Context<'_>, found: &mut Found) -> Result<Decision, Stop> {
     match decide::arrive(&mut parts, plan, context.connection, found)? {
-        Arrived::Answer(answer) => return Ok(Decision::Answer(*answer)),
+        Arrived::Answer(answer) => return Ok(Decision::Answer(answer)),
         Arrived::Known => {}
         Arrived::Pending(pending) => {
             Box::pin(pending.settled()).await;
@@ -248,11 +248,11 @@ enum Otherwise {
 }
 
 /// The request to send on, with the named credential of hosts that are passed through where it goes to one.
-fn forwarded(decided: Result<Decision, Stop>) -> Result<(Prepared, Option<Arc<NamedCredential>>), Otherwise> {
+fn forwarded(decided: Result<Decision, Stop>) -> Result<(Box<Prepared>, Option<Arc<NamedCredential>>), Otherwise> {
     match decided {
         Ok(Decision::Forward(prepared)) => Ok((prepared, None)),
-        Ok(Decision::PassThrough(pass)) => Ok((pass.0, Some(pass.1))),
-        Ok(Decision::Answer(answer)) => Err(Otherwise::Answer(Box::new(answer))),
+        Ok(Decision::PassThrough(prepared, named)) => Ok((prepared, Some(named))),
+        Ok(Decision::Answer(answer)) => Err(Otherwise::Answer(answer)),
         Ok(Decision::Tunnel(endpoint)) => Err(Otherwise::Tunnel(endpoint)),
         Err(stop) => Err(Otherwise::Stop(stop)),
     }
@@ -261,7 +261,7 @@ fn forwarded(decided: Result<Decision, Stop>) -> Result<(Prepared, Option<Arc<Na
 /// The exchange with the upstream, not begun yet, and what holds for its answer.
 fn attempts<'a>(
     proxy: &'a Proxy,
-    (mut prepared, incoming): (Prepared, Incoming),
+    (mut prepared, incoming): (Box<Prepared>, Incoming),
     (named, callers): (&'a Arc<NamedCredential>, &[Name]),
     plan: &Arc<Plan>,
     connection: &'a Arc<Connection>,
@@ -289,6 +289,7 @@ fn attempts<'a>(
     };
     proxy.retries.earn();
     let (retries, pseudonym) = (&proxy.retries, &proxy.shared.pseudonym);
+    let prepared = *prepared;
     (Attempts { named, principal, cell, prepared, body, destination, retries, connection, pseudonym, end }, limits)
 }
 
@@ -319,45 +320,18 @@ fn refuse_call(open: &mut OpenRecord, stop: &Stop) -> Response<AnswerBody> {
 
 impl Shared {
     /// The caller's own request id where it is fit to be logged and sent on, otherwise a new one.
-    fn request_id(&self, sent: Option<&HeaderValue>) -> String {
-        let fit = |text: &&str| {
-            (1..=128).contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        };
-        match sent.and_then(|value| value.to_str().ok()).filter(fit) {
-            Some(id) => id.to_owned(),
-            None => {
-                let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let name = self.pseudonym.as_str();
-                numbered(name.strip_prefix("keybearer-").unwrap_or(name), number)
-            }
-        }
+    fn request_id(&self, sent: Option<&HeaderValue>) -> RequestId {
+        sent.and_then(RequestId::sent).unwrap_or_else(|| {
+            let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+            let name = self.pseudonym.as_str();
+            RequestId::numbered(name.strip_prefix("keybearer-").unwrap_or(name), number)
+        })
     }
-}
-
-/// `{name}-{number:x}`, for a fifth of what `format!` takes: nearly every exchange makes one.
-fn numbered(name: &str, number: u64) -> String {
-    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    let mut text = String::with_capacity(name.len() + 1 + digits as usize);
-    text.push_str(name);
-    text.push('-');
-    for place in (0..digits).rev() {
-        let digit = (number >> (4 * place)) as u8 & 0xf;
-        text.push(char::from(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{exchange, numbered};
-
-    #[test]
-    fn request_ids_count_in_hexadecimal_digits() {
-        for number in [0, 9, 10, 15, 16, 0xff, 0x100, 0x0123_4567_89ab_cdef, u64::MAX] {
-            assert_eq!(numbered("name", number), format!("name-{number:x}"));
-        }
-    }
+    use super::exchange;
 
     /// Every request in flight costs one of these; what grows it should be seen.
     #[test]

@@ -122,6 +122,11 @@ impl<T> Router<T> {
         }
     }
 
+    /// Whether any match names a host: otherwise that of a request need not be looked for.
+    pub fn tells_hosts_apart(&self) -> bool {
+        !self.exact.is_empty() || !self.suffixes.is_empty()
+    }
+
     /// Whether any match names this host, exactly or by a wildcard; a listener on loopback takes no others.
     pub fn names_host(&self, host: &str) -> bool {
         self.comparable(host).is_some_and(|host| self.tables(&host).next().is_some())
@@ -154,7 +159,7 @@ impl<T> Router<T> {
 
     /// The host as the tables spell it; none when no table can hold it.
     fn comparable<'h>(&self, host: &'h str) -> Option<Cow<'h, str>> {
-        if self.exact.is_empty() && self.suffixes.is_empty() {
+        if !self.tells_hosts_apart() {
             return None;
         }
         let host = header::host_without_port(host);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::Record;
+use super::{Asked, Record};
 use crate::name::Name;
 
 /// The line, in the order in which it is written. Borrowed: nothing is copied but into the buffer.
@@ -32,9 +32,13 @@ struct Line<'a> {
 }
 
 /// Appends the line of `record`, with its line end. On an error the buffer is as it was.
-pub(super) fn append(record: &Record, duration: Duration, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+pub(super) fn append(
+    (record, asked): (&Record, &Asked),
+    duration: Duration,
+    buffer: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     let before = buffer.len();
-    let written = serde_json::to_writer(&mut *buffer, &line(record, duration));
+    let written = serde_json::to_writer(&mut *buffer, &line(record, asked, duration));
     match written {
         Ok(()) => buffer.push(b'\n'),
         Err(_) => buffer.truncate(before),
@@ -42,22 +46,22 @@ pub(super) fn append(record: &Record, duration: Duration, buffer: &mut Vec<u8>) 
     written
 }
 
-fn line(record: &Record, duration: Duration) -> Line<'_> {
+fn line<'a>(record: &'a Record, asked: &'a Asked, duration: Duration) -> Line<'a> {
     fn name(name: &Option<Name>) -> Option<&str> {
         name.as_ref().map(Name::as_str)
     }
     // Whoever fills the record leaves the query out; a query may carry what must not be logged, so we look again.
-    let path = record.path.split('?').next().filter(|path| !path.is_empty());
+    let path = asked.path.split('?').next().filter(|path| !path.is_empty());
     Line {
         // The formatter knows no time before 1970; a clock that says so is wrong anyway.
-        time: Text(humantime::format_rfc3339_millis(record.time.max(SystemTime::UNIX_EPOCH))),
+        time: Text(humantime::format_rfc3339_millis(asked.time.max(SystemTime::UNIX_EPOCH))),
         id: &record.id,
-        listener: record.listener.as_str(),
-        caller: name(&record.caller),
-        named_credential: name(&record.named_credential),
-        external_credential: name(&record.external_credential),
-        principal: name(&record.principal),
-        method: path.map(|_| record.method.as_str()),
+        listener: asked.listener.as_str(),
+        caller: name(&asked.caller),
+        named_credential: name(&asked.named_credential),
+        external_credential: name(&asked.external_credential),
+        principal: name(&asked.principal),
+        method: path.map(|_| asked.method.as_str()),
         path,
         status: Some(record.status).filter(|status| *status != 0),
         upstream_status: record.upstream_status,
@@ -91,18 +95,16 @@ pub(super) mod tests {
     use std::time::{Duration, Instant, SystemTime};
 
     use super::append;
-    use crate::access_log::{NotReplayed, Record};
+    use crate::access_log::{Asked, NotReplayed, Record, RequestId};
     use crate::name::Name;
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
     }
 
-    pub(in super::super) fn record() -> Record {
-        Record {
+    fn asked() -> Asked {
+        Asked {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_793_275_200_123),
-            started: Instant::now(),
-            id: "0191".to_owned(),
             listener: name("default"),
             caller: Some(name("billing")),
             named_credential: Some(name("orders")),
@@ -110,6 +112,14 @@ pub(super) mod tests {
             principal: Some(name("main")),
             method: http::Method::POST,
             path: "/orders/42".to_owned(),
+        }
+    }
+
+    pub(in super::super) fn record() -> Record {
+        Record {
+            started: Instant::now(),
+            id: RequestId::numbered("0191", 0x2a),
+            asked: Some(Box::new(asked())),
             status: 200,
             upstream_status: Some(200),
             rejected: true,
@@ -124,7 +134,8 @@ pub(super) mod tests {
 
     fn written(record: &Record) -> String {
         let mut buffer = Vec::new();
-        append(record, Duration::from_nanos(12_345_678), &mut buffer).unwrap();
+        let asked = record.asked.as_ref().unwrap();
+        append((record, asked), Duration::from_nanos(12_345_678), &mut buffer).unwrap();
         String::from_utf8(buffer).unwrap()
     }
 
@@ -133,7 +144,7 @@ pub(super) mod tests {
         assert_eq!(
             written(&record()),
             concat!(
-                r#"{"time":"2026-10-29T12:00:00.123Z","id":"0191","listener":"default","caller":"billing","#,
+                r#"{"time":"2026-10-29T12:00:00.123Z","id":"0191-2a","listener":"default","caller":"billing","#,
                 r#""named_credential":"orders","external_credential":"apigee","principal":"main","method":"POST","#,
                 r#""path":"/orders/42","status":200,"upstream_status":200,"renewed":true,"replayed":true,"#,
                 r#""not_replayed_reason":null,"duration_ms":12.345,"bytes_in":3,"bytes_out":512,"error":null}"#,
@@ -144,11 +155,10 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_absent_is_null() {
+        let nobody =
+            Asked { caller: None, named_credential: None, external_credential: None, principal: None, ..asked() };
         let bare = Record {
-            caller: None,
-            named_credential: None,
-            external_credential: None,
-            principal: None,
+            asked: Some(Box::new(nobody)),
             status: 0,
             upstream_status: None,
             renewed: false,
@@ -167,15 +177,19 @@ pub(super) mod tests {
         }
     }
 
+    fn with(asked: Asked) -> Record {
+        Record { asked: Some(Box::new(asked)), ..record() }
+    }
+
     #[test]
     fn a_head_that_could_not_be_read_has_no_method_and_no_path() {
-        let line = written(&Record { path: String::new(), ..record() });
+        let line = written(&with(Asked { path: String::new(), ..asked() }));
         assert!(line.contains(r#""method":null,"path":null,"status":200"#), "{line}");
     }
 
     #[test]
     fn a_path_cannot_break_out_of_its_field_or_carry_a_query() {
-        let line = written(&Record { path: "/a\"b\n\u{1b}[31m\\?canary=1".to_owned(), ..record() });
+        let line = written(&with(Asked { path: "/a\"b\n\u{1b}[31m\\?canary=1".to_owned(), ..asked() }));
         assert_eq!(line.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], "/a\"b\n\u{1b}[31m\\");
@@ -184,7 +198,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_clock_before_1970_does_not_lose_the_line() {
-        let line = written(&Record { time: SystemTime::UNIX_EPOCH - Duration::from_secs(1), ..record() });
+        let line = written(&with(Asked { time: SystemTime::UNIX_EPOCH - Duration::from_secs(1), ..asked() }));
         assert!(line.contains(r#""time":"1970-01-01T00:00:00.000Z""#), "{line}");
     }
 }

@@ -93,6 +93,12 @@ impl AccessLog {
         Self(None)
     }
 
+    /// Whether lines are written, and [`Record::asked`] is wanted.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn start(sink: Box<dyn Sink>, capacity: usize, pace: Pace, dropped: Counter) -> Result<(Self, Writer), OpenError> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -111,11 +117,11 @@ impl AccessLog {
 
     /// Adds the line of a finished exchange, whose duration ends now. Never waits for the sink.
     pub fn write(&self, record: &Record) {
-        let Some(shared) = &self.0 else { return };
+        let (Some(shared), Some(asked)) = (&self.0, &record.asked) else { return };
         LINE.with_borrow_mut(|buffer| {
             buffer.clear();
             let duration = record.started.elapsed();
-            if line::append(record, duration, buffer).is_err() || !shared.push(buffer) {
+            if line::append((record, asked), duration, buffer).is_err() || !shared.push(buffer) {
                 shared.dropped.inc();
             }
         });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Metrics, MintOutcome};
-use crate::access_log::{NotReplayed, Record};
+use crate::access_log::{Asked, NotReplayed, Record, RequestId};
 use crate::name::Name;
 
 fn name(text: &str) -> Name {
@@ -11,10 +11,8 @@ fn name(text: &str) -> Name {
 }
 
 fn record(status: u16) -> Record {
-    Record {
+    let asked = Asked {
         time: SystemTime::UNIX_EPOCH,
-        started: Instant::now(),
-        id: "1".to_owned(),
         listener: name("default"),
         caller: None,
         named_credential: Some(name("orders")),
@@ -22,6 +20,11 @@ fn record(status: u16) -> Record {
         principal: None,
         method: http::Method::GET,
         path: "/canary-path".to_owned(),
+    };
+    Record {
+        started: Instant::now(),
+        id: RequestId::numbered("1", 1),
+        asked: Some(Box::new(asked)),
         status,
         upstream_status: Some(status),
         rejected: false,

@@ -62,13 +62,13 @@ pub(super) enum Arrived {
 /// What is to be done.
 pub(super) enum Decision {
     /// Send this on.
-    Forward(Prepared),
+    Forward(Box<Prepared>),
     /// Send this on to the host that the caller named, with nothing of ours.
-    PassThrough(Box<(Prepared, Arc<NamedCredential>)>),
+    PassThrough(Box<Prepared>, Arc<NamedCredential>),
     /// Open a tunnel to where the caller said.
     Tunnel(Box<Endpoint>),
     /// Answer ourselves.
-    Answer(Response<AnswerBody>),
+    Answer(Box<Response<AnswerBody>>),
 }
 
 /// The first step: whether a web page is behind the request, and who sends it. What is found out about callers without
@@ -124,7 +124,7 @@ pub(super) fn decide(
     admit(&found.callers, context.connection)?;
     limits::charge_callers(plan, found)?;
     if parts.method == Method::OPTIONS && (parts.uri.path() == "*" || header::ends_here(&mut parts.headers)) {
-        return Ok(Decision::Answer(no_content(HeaderMap::new())));
+        return Ok(Decision::Answer(Box::new(no_content(HeaderMap::new()))));
     }
     let (named, prefix) = match found.proxied.take() {
         None => route(plan, &parts, found)?,
@@ -133,15 +133,14 @@ pub(super) fn decide(
             Proxied::PassThrough(named) => {
                 let parties = Parties { named: &named, principal: None, callers: &[], has_secrets: true };
                 let prepared = prepare::prepare((parts, found.present), 0, parties, plan, context)?;
-                return Ok(Decision::PassThrough(Box::new((prepared, named))));
+                return Ok(Decision::PassThrough(prepared, named));
             }
             Proxied::Tunnel(endpoint) => return Ok(Decision::Tunnel(endpoint)),
         },
     };
-    permit(&named, found)?;
-    limits::enter(&named, &parts.headers, found)?;
-    let principal = principal(&named, &found.callers);
-    let parties = Parties { named: &named, principal, callers: &found.callers, has_secrets: context.has_secrets };
+    let principal = permit(named, &found.callers)?;
+    limits::enter(named, &parts.headers, found)?;
+    let parties = Parties { named, principal, callers: &found.callers, has_secrets: context.has_secrets };
     prepare::prepare((parts, found.present), prefix, parties, plan, context).map(Decision::Forward)
 }
 
@@ -151,18 +150,18 @@ pub(super) fn principal<'a>(named: &'a NamedCredential, callers: &[Name]) -> Opt
 }
 
 /// What becomes of a request of a caller that uses us as its proxy.
-enum Proxied {
-    Routed(Arc<NamedCredential>, usize),
+enum Proxied<'a> {
+    Routed(&'a Arc<NamedCredential>, usize),
     PassThrough(Arc<NamedCredential>),
     Tunnel(Box<Endpoint>),
 }
 
-fn proxied(
+fn proxied<'a>(
     asked: &Asked,
     parts: &Parts,
-    (plan, context): (&Plan, &Context<'_>),
+    (plan, context): (&'a Plan, &Context<'_>),
     found: &mut Found,
-) -> Result<Proxied, Stop> {
+) -> Result<Proxied<'a>, Stop> {
     found.asked = Some(asked.told(&parts.method));
     if parts.method == Method::CONNECT {
         return asked.tunnel().map(|endpoint| Proxied::Tunnel(Box::new(endpoint)));
@@ -175,7 +174,7 @@ fn proxied(
     }
     match covered {
         Covered::Named(named, prefix) => {
-            found.named = Some(Arc::clone(&named));
+            found.named = Some(Arc::clone(named));
             inspect(parts.uri.path(), named.settings.path)?;
             if named.settings.enabled { Ok(Proxied::Routed(named, prefix)) } else { Err(Stop::new(Failure::Disabled)) }
         }
@@ -255,11 +254,12 @@ fn not_here() -> Stop {
     Stop::not_allowed(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
 }
 
-fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCredential>, usize), Stop> {
+fn route<'a>(plan: &'a Plan, parts: &Parts, found: &mut Found) -> Result<(&'a Arc<NamedCredential>, usize), Stop> {
     refuse_trace(&parts.method)?;
     let path = parts.uri.path();
     let inspected = target::inspect(path).map_err(unsafe_target)?;
-    let route = plan.routes.route(authority(parts), path, &parts.method);
+    let host = if plan.routes.tells_hosts_apart() { authority(parts) } else { None };
+    let route = plan.routes.route(host, path, &parts.method);
     if let Route::Found { value, .. } | Route::MethodNotAllowed { value, .. } = &route {
         found.named = Some(Arc::clone(value));
     }
@@ -267,7 +267,7 @@ fn route(plan: &Plan, parts: &Parts, found: &mut Found) -> Result<(Arc<NamedCred
         Route::Found { value, .. } if !value.settings.enabled => Err(Stop::new(Failure::Disabled)),
         Route::Found { value, prefix } => {
             value.settings.path.judge(path, inspected).map_err(unsafe_target)?;
-            Ok((Arc::clone(value), prefix))
+            Ok((value, prefix))
         }
         Route::MethodNotAllowed { allow, .. } => Err(Stop::not_allowed(allow.clone())),
         Route::NotFound => {
@@ -289,19 +289,20 @@ fn unsafe_target(error: UnsafeTarget) -> Stop {
     Stop::with(Failure::BadTarget, error.to_string())
 }
 
-/// The named credential must admit one of the callers, and so must one of its principals.
-fn permit(named: &NamedCredential, found: &Found) -> Result<(), Stop> {
-    let callers = &found.callers;
+/// The named credential must admit one of the callers, and so must one of its principals: the result, unless it has no
+/// external credential.
+fn permit<'a>(named: &'a NamedCredential, callers: &[Name]) -> Result<Option<&'a Principal>, Stop> {
     if let Some(allowed) = &named.settings.callers
         && !callers.iter().any(|caller| allowed.contains(caller))
     {
         return Err(Stop::new(Failure::CallerNotAllowed));
     }
-    if let (Some(external), None) = (&named.external, principal(named, callers)) {
+    let principal = principal(named, callers);
+    if let (Some(external), None) = (&named.external, principal) {
         let detail = format!("no principal of the external credential {} admits this caller", external.name());
         return Err(Stop::with(Failure::CallerNotAllowed, detail));
     }
-    Ok(())
+    Ok(principal)
 }
 
 fn no_content(fields: HeaderMap) -> Response<AnswerBody> {

@@ -9,6 +9,7 @@ use super::grpc;
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{Context, DPOP, Hop, Prepared};
 use super::settings::HostHeader;
+use crate::access_log::RequestId;
 use crate::answer::Failure;
 use crate::header::Pseudonym;
 use crate::name::Name;
@@ -70,7 +71,8 @@ pub struct Refused {
 pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanation {
     let mut found = Found::default();
     let pseudonym = Pseudonym::default();
-    let context = Context { connection, pseudonym: &pseudonym, id: "explained", has_secrets: false };
+    let id = RequestId::fixed("explained");
+    let context = Context { connection, pseudonym: &pseudonym, id: &id, has_secrets: false };
     let mut parts = parts;
     if grpc::is_call(&parts.headers) {
         // It comes over HTTP/2, or not at all.
@@ -78,7 +80,7 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
     }
     let mut unverified = Vec::new();
     let decided = match decide::arrive(&mut parts, plan, connection, &mut found) {
-        Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(*answer)),
+        Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(answer)),
         Ok(Arrived::Known) => decide::decide(parts, plan, &context, &mut found),
         Ok(Arrived::Pending(pending)) => {
             unverified = pending.candidates().to_vec();
@@ -88,9 +90,9 @@ pub fn explain(parts: Parts, plan: &Plan, connection: &Connection) -> Explanatio
     };
     let outcome = match (decided, &found.named) {
         (Ok(Decision::Forward(prepared)), Some(named)) => {
-            Ok(outgoing(prepared, named, decide::principal(named, &found.callers)))
+            Ok(outgoing(*prepared, named, decide::principal(named, &found.callers)))
         }
-        (Ok(Decision::PassThrough(pass)), _) => Ok(outgoing(pass.0, &pass.1, None)),
+        (Ok(Decision::PassThrough(prepared, named)), _) => Ok(outgoing(*prepared, &named, None)),
         (Ok(Decision::Tunnel(_)), _) => {
             Err(Refused { failure: None, detail: Some("a tunnel is opened, and nothing in it is read".to_owned()) })
         }

@@ -52,9 +52,9 @@ pub(super) struct Asked {
 }
 
 /// What covers a request in absolute-form.
-pub(super) enum Covered {
+pub(super) enum Covered<'a> {
     /// A named credential, and how many bytes of the path it takes.
-    Named(Arc<NamedCredential>, usize),
+    Named(&'a Arc<NamedCredential>, usize),
     /// None; the listener lets the host through as it is.
     PassThrough(Arc<NamedCredential>),
     /// We ourselves: as if the target were in origin-form.
@@ -113,11 +113,16 @@ impl Asked {
     }
 
     /// What covers it.
-    pub(super) fn covered(&self, parts: &Parts, plan: &Plan, connection: &Connection) -> Result<Covered, Stop> {
+    pub(super) fn covered<'a>(
+        &self,
+        parts: &Parts,
+        plan: &'a Plan,
+        connection: &Connection,
+    ) -> Result<Covered<'a>, Stop> {
         let Some(forward) = &plan.forward else { return Err(Stop::new(Failure::Internal)) };
         match forward.routes.route(Some(self.host.name()), parts.uri.path(), &parts.method) {
             Route::Found { value, prefix } if self.means(value) => {
-                return Ok(Covered::Named(Arc::clone(&value.named), prefix));
+                return Ok(Covered::Named(&value.named, prefix));
             }
             Route::MethodNotAllowed { value, allow } if self.means(value) => {
                 return Err(Stop::not_allowed(allow.clone()));

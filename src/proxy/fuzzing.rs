@@ -6,6 +6,7 @@ use http::{HeaderValue, Request};
 use super::decide::{self, Arrived, Decision, Found};
 use super::plan::Plan;
 use super::prepare::{Context, Hop};
+use crate::access_log::RequestId;
 use crate::header::Pseudonym;
 use crate::server::Connection;
 use crate::upstream::{Endpoint, Protocol};
@@ -20,7 +21,8 @@ pub fn outgoing(
 ) -> Option<(Request<()>, Endpoint, Protocol)> {
     let mut found = Found::default();
     let pseudonym = Pseudonym::default();
-    let context = Context { connection, pseudonym: &pseudonym, id: "fuzzed", has_secrets: true };
+    let id = RequestId::fixed("fuzzed");
+    let context = Context { connection, pseudonym: &pseudonym, id: &id, has_secrets: true };
     let Ok(Arrived::Known) = decide::arrive(&mut parts, plan, connection, &mut found) else { return None };
     let Ok(Decision::Forward(prepared)) = decide::decide(parts, plan, &context, &mut found) else { return None };
     let named = found.named?;

@@ -19,8 +19,9 @@ use super::settings::HostHeader;
 use super::stop::Stop;
 use super::upgrade::Upgrade;
 use super::{grpc, interim, upgrade};
+use crate::access_log::RequestId;
 use crate::answer::{self, Failure};
-use crate::header::{self, CredentialFields, Presence, Pseudonym};
+use crate::header::{self, CredentialFields, Forwarded, Presence, Pseudonym};
 use crate::server::Connection;
 use crate::target;
 use crate::token::Cell;
@@ -78,20 +79,20 @@ pub(super) struct Context<'a> {
     pub(super) connection: &'a Connection,
     /// Our name in `Via`.
     pub(super) pseudonym: &'a Pseudonym,
-    /// The request id.
-    pub(super) id: &'a str,
+    pub(super) id: &'a RequestId,
     /// Whether secrets were read; without them, no formula that uses one is evaluated.
     pub(super) has_secrets: bool,
 }
 
-/// Makes the outgoing head of a request, which may have what is `present` of the fields of weight; `prefix` bytes of the path were matched and are cut.
+/// Makes the outgoing head of a request, which may have what is `present` of the fields of weight; `prefix` bytes of the
+/// path were matched and are cut. It is boxed because it passes through many hands.
 pub(super) fn prepare(
     (mut parts, present): (Parts, Presence),
     prefix: usize,
     parties: Parties<'_>,
     plan: &Plan,
     context: &Context<'_>,
-) -> Result<Prepared, Stop> {
+) -> Result<Box<Prepared>, Stop> {
     let named = parties.named;
     let settings = &named.settings;
     let outgoing = target::outgoing(&settings.base_path, parts.uri.path(), prefix, parts.uri.query())
@@ -118,9 +119,7 @@ pub(super) fn prepare(
     }
     header::strip_hop_by_hop((headers, present))
         .map_err(|error| Stop::with(Failure::BadRequest, format!("Connection names {}", error.0)))?;
-    let own = if named.passes_through { own_credentials(headers, credentials.api_key)? } else { Vec::new() };
-    header::strip_caller_credentials((headers, present), credentials);
-    headers.extend(own);
+    strip_credentials((headers, present), named, credentials)?;
     if present.has(Presence::FORWARDED) {
         header::strip_forwarded(headers);
     }
@@ -133,19 +132,19 @@ pub(super) fn prepare(
         headers.remove(name);
     }
 
-    let asked_host = headers.get(HOST).cloned();
-    let connection = context.connection;
-    let asked = header::Asked { peer: &connection.peer, host: asked_host.as_ref(), scheme: connection.scheme() };
-    header::set_forwarded(headers, settings.forwarded, asked);
+    if settings.forwarded != Forwarded::None {
+        let host = headers.get(HOST).cloned();
+        let Connection { peer, .. } = context.connection;
+        let asked = header::Asked { peer, host: host.as_ref(), scheme: context.connection.scheme() };
+        header::set_forwarded(headers, settings.forwarded, asked);
+    }
     let secrets = computed.apply(named, headers);
     if settings.host_header != HostHeader::Caller || !headers.contains_key(HOST) {
         headers.insert(HOST, named.host.clone());
     }
     header::append_via(headers, parts.version, context.pseudonym);
-    if let Ok(id) = HeaderValue::from_str(context.id) {
-        headers.insert(answer::REQUEST_ID, id);
-    }
-    Ok(Prepared {
+    headers.insert(answer::REQUEST_ID, context.id.field());
+    Ok(Box::new(Prepared {
         method: parts.method,
         target: origin_form(outgoing),
         headers: parts.headers,
@@ -158,7 +157,7 @@ pub(super) fn prepare(
         reads_trailers,
         is_grpc,
         upgrade,
-    })
+    }))
 }
 
 /// The version for the upstream. Protocols are switched on a connection of HTTP/1.1 alone.
@@ -169,6 +168,22 @@ fn protocol(named: &NamedCredential, is_grpc: bool, asked: Option<&Upgrade>) -> 
         Some(_) => Ok(Protocol::Http1),
         None => Ok(endpoint.protocol(is_grpc)),
     }
+}
+
+/// Removes what the caller sent to prove itself, unless it did so to a host that it named itself.
+fn strip_credentials(
+    (headers, present): (&mut HeaderMap, Presence),
+    named: &NamedCredential,
+    credentials: CredentialFields<'_>,
+) -> Result<(), Stop> {
+    if !named.passes_through {
+        header::strip_caller_credentials((headers, present), credentials);
+        return Ok(());
+    }
+    let own = own_credentials(headers, credentials.api_key)?;
+    header::strip_caller_credentials((headers, present), credentials);
+    headers.extend(own);
+    Ok(())
 }
 
 /// What a caller sends to prove itself to a host that it named itself: that is between the two of them. What proves it

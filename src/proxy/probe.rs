@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, Method, Request};
 use super::fields::Parties;
 use super::plan::{NamedCredential, Plan};
 use super::prepare::{self, Context};
+use crate::access_log::RequestId;
 use crate::header::{Presence, Pseudonym};
 use crate::name::Name;
 use crate::server::Connection;
@@ -62,7 +63,8 @@ pub fn probe(
     let judged = target::inspect(path).and_then(|inspected| named.settings.path.judge(path, inspected));
     judged.map_err(|error| error.to_string())?;
     let pseudonym = Pseudonym::default();
-    let context = Context { connection, pseudonym: &pseudonym, id: "doctor", has_secrets: true };
+    let id = RequestId::fixed("doctor");
+    let context = Context { connection, pseudonym: &pseudonym, id: &id, has_secrets: true };
     let parties = Parties { named: &named, principal, callers, has_secrets: true };
     let prepared = prepare::prepare((parts, Presence::ANY), cut, parties, plan, &context);
     let prepared = prepared.map_err(|stop| stop.detail.text.unwrap_or_else(|| stop.failure.row().2.to_owned()))?;

@@ -11,7 +11,7 @@ use super::limits;
 use super::plan::NamedCredential;
 use super::replay::CallerBody;
 use super::stop::Stop;
-use crate::access_log::Record;
+use crate::access_log::{Asked, Record, RequestId};
 use crate::answer::Failure;
 use crate::limit::{Limit, Place};
 use crate::server::Connection;
@@ -34,18 +34,11 @@ pub(super) struct OpenRecord {
 
 impl OpenRecord {
     /// Opens the record of a request whose head was read.
-    pub(super) fn new(shared: &Arc<Shared>, connection: &Connection, parts: Option<&Parts>, id: String) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, connection: &Connection, parts: Option<&Parts>, id: RequestId) -> Self {
         let record = Record {
-            time: SystemTime::now(),
             started: Instant::now(),
             id,
-            listener: connection.listener.name.clone(),
-            caller: None,
-            named_credential: None,
-            external_credential: None,
-            principal: None,
-            method: parts.map(|parts| parts.method.clone()).unwrap_or_default(),
-            path: parts.map(|parts| parts.uri.path().to_owned()).unwrap_or_default(),
+            asked: shared.access_log.is_on().then(|| Box::new(asked(connection, parts))),
             status: 0,
             upstream_status: None,
             rejected: false,
@@ -86,15 +79,16 @@ impl OpenRecord {
     pub(super) fn note(&mut self, found: &mut Found) {
         self.limit = found.limit;
         self.place = found.place.take();
-        self.record.caller = found.callers.first().cloned();
         self.named.clone_from(&found.named);
-        if let Some(asked) = &found.asked {
-            self.record.path.insert_str(0, asked);
+        let Some(asked) = &mut self.record.asked else { return };
+        asked.caller = found.callers.first().cloned();
+        if let Some(origin) = &found.asked {
+            asked.path.insert_str(0, origin);
         }
         if let Some(named) = &found.named {
-            self.record.named_credential = Some(named.settings.name.clone());
-            self.record.external_credential = named.external.as_ref().map(|external| external.name().clone());
-            self.record.principal = decide::principal(named, &found.callers).map(|principal| principal.name().clone());
+            asked.named_credential = Some(named.settings.name.clone());
+            asked.external_credential = named.external.as_ref().map(|external| external.name().clone());
+            asked.principal = decide::principal(named, &found.callers).map(|principal| principal.name().clone());
         }
     }
 
@@ -106,6 +100,20 @@ impl OpenRecord {
         if self.limit.is_none() {
             self.limit = limits::limit_of(failure, self.named.is_some());
         }
+    }
+}
+
+/// What the head alone tells.
+fn asked(connection: &Connection, parts: Option<&Parts>) -> Asked {
+    Asked {
+        time: SystemTime::now(),
+        listener: connection.listener.name.clone(),
+        caller: None,
+        named_credential: None,
+        external_credential: None,
+        principal: None,
+        method: parts.map(|parts| parts.method.clone()).unwrap_or_default(),
+        path: parts.map(|parts| parts.uri.path().to_owned()).unwrap_or_default(),
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::{AccessLog, CAPACITY, Pace, Writer};
 use crate::access_log::line::tests::record;
 use crate::access_log::sink::Sink;
-use crate::access_log::{Record, Target};
+use crate::access_log::{Record, RequestId, Target};
 
 const PACE: Pace = Pace { linger: Duration::ZERO, retry: Duration::ZERO, end: Duration::from_secs(20) };
 
@@ -58,7 +58,7 @@ fn fixture(capacity: usize) -> Fixture {
 }
 
 fn numbered(number: usize) -> Record {
-    Record { id: number.to_string(), ..record() }
+    Record { id: RequestId::sent(&number.into()).unwrap(), ..record() }
 }
 
 fn ids(written: &Mutex<Vec<u8>>) -> Vec<String> {

@@ -16,6 +16,7 @@ use super::super::settings::{
     CredentialLimits, Forwarded, HostHeader, NamedCredential as Settings, Replay, Streams, Timeouts,
 };
 use super::super::stop::Stop;
+use crate::access_log::RequestId;
 use crate::answer::Failure;
 use crate::caller::Callers;
 use crate::formula::Formula;
@@ -103,10 +104,11 @@ fn connection() -> Connection {
 
 fn prepared(plan: &Plan, fields: &[(&'static str, &'static str)]) -> Result<Prepared, Stop> {
     let (connection, pseudonym) = (connection(), Pseudonym::default());
-    let context = Context { connection: &connection, pseudonym: &pseudonym, id: "1", has_secrets: true };
+    let id = RequestId::fixed("1");
+    let context = Context { connection: &connection, pseudonym: &pseudonym, id: &id, has_secrets: true };
     match decide::decide(request(fields), plan, &context, &mut Found::default())? {
-        Decision::Forward(prepared) => Ok(prepared),
-        Decision::PassThrough(_) | Decision::Tunnel(_) | Decision::Answer(_) => panic!("to be forwarded"),
+        Decision::Forward(prepared) => Ok(*prepared),
+        Decision::PassThrough(..) | Decision::Tunnel(_) | Decision::Answer(_) => panic!("to be forwarded"),
     }
 }
 
