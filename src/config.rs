@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use self::layers::ENVIRONMENT;
 pub use self::preset::{PresetKey, PresetOrigin, PresetUse};
 pub use self::problem::{Location, Problem, Problems, Severity};
-pub use self::source::{Loaded, Secrets, Source, load};
+pub use self::source::{Loaded, Secrets, Source, load, load_here};
 use crate::limit::Rate;
 use crate::name::Name;
 use crate::{caller, proxy, server, token};

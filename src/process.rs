@@ -1,4 +1,5 @@
-//! What the process asks of the kernel for itself: no core dump, no foreign look into its memory, enough descriptors.
+//! What the process asks of the kernel for itself: no core dump, no foreign look into its memory, enough descriptors,
+//! and no more memory than it needs.
 //!
 //! Secrets and tokens are in memory for as long as the process runs. Here is what keeps them from a file that a crash
 //! writes and from other processes of the same user. Swap is the platform's to switch off (deploy/).
@@ -30,6 +31,15 @@ pub fn raise_open_files() -> Option<u64> {
         // Less than hoped for, and no reason not to start.
         Err(_) => limit.current,
     }
+}
+
+/// Does `work` in a thread of its own and waits for it: for what needs far more memory than its result. The allocator
+/// gives back to the system what a thread has freed when the thread ends; one that goes on would keep it.
+pub fn apart<T: Send>(work: impl Fn() -> T + Send + Sync) -> T {
+    std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, &work) {
+        Ok(working) => working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(_) => work(),
+    })
 }
 
 #[cfg(test)]

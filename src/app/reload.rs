@@ -23,6 +23,7 @@ use crate::caller::{self, Callers};
 use crate::config::{self, Config, Loaded, Problems, Secrets, Severity, Source};
 use crate::metrics::{Metrics, Reloaded};
 use crate::name::Name;
+use crate::process;
 use crate::proxy::Shared;
 use crate::proxy::plan::Plan;
 use crate::server::Hangups;
@@ -168,7 +169,8 @@ impl Reload {
         let held = self.serving();
         // What changes while it is being read is a change for the next look.
         self.look().await;
-        let Ok(prepared) = spawn_blocking(move || prepare(file, &running, &held, &parts)).await else {
+        let preparing = spawn_blocking(move || process::apart(|| prepare(file.clone(), &running, &held, &parts)));
+        let Ok(prepared) = preparing.await else {
             tracing::error!("the configuration cannot be read again because of a defect in keybearer");
             self.parts.metrics.reloads().count(Reloaded::Failed);
             return;
@@ -323,7 +325,7 @@ fn prepare(
     parts: &Parts,
 ) -> Result<Box<Prepared>, Vec<String>> {
     let Loaded { mut config, warnings, .. } =
-        config::load(&Source::File(file), Secrets::Read).map_err(|problems| lines(&problems, Severity::Error))?;
+        config::load_here(&Source::File(file), Secrets::Read).map_err(|problems| lines(&problems, Severity::Error))?;
     let restart = fixed::keys(&running.config, &config).into_iter().collect();
     parts.metrics.limit(config.limits.metric_credentials);
     fixed::keep(&running.config, &mut config);

@@ -23,8 +23,8 @@ pub(crate) enum Field<T> {
     Missing,
     /// It is there, but is not what it should be. The reader has said so.
     Wrong(NodeId),
-    /// It is there and good.
-    Set(NodeId, T),
+    /// It is there and good. Boxed: most of the many keys of a table are missing.
+    Set(NodeId, Box<T>),
 }
 
 impl<T> Field<T> {
@@ -71,10 +71,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
-        let node = parts.next_element::<usize>()?.map(NodeId);
+        let node = parts.next_element::<u32>()?.map(NodeId);
         let value = parts.next_element::<Attempt<T>>()?;
         match (node, value) {
-            (Some(node), Some(Attempt(Some(value)))) => Ok(Field::Set(node, value)),
+            (Some(node), Some(Attempt(Some(value)))) => Ok(Field::Set(node, Box::new(value))),
             (Some(node), Some(Attempt(None)) | None) => Ok(Field::Wrong(node)),
             (None, _) => Err(de::Error::invalid_length(0, &self)),
         }

@@ -9,7 +9,7 @@ use figment::{Error, Figment, Metadata, Profile, Provider};
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::preset;
-use super::tree::{PRESETS, Tree};
+use super::tree::{Aside, PRESETS, Tree};
 
 /// Variables that set one scalar key each; every other `KEYBEARER_*` name is ignored.
 pub const ENVIRONMENT: [(&str, &[&str]); 6] = [
@@ -48,17 +48,22 @@ const NUMBERS: [(&[&str], i32); 5] = [
     (&["limits", "metric_credentials"], 1000),
 ];
 
+/// The tables of credentials. There may be a hundred thousand of each, so they are not carried through every layer.
+const ASIDE: [Aside; 2] = [
+    Aside { key: "named_credentials", beneath: |_| None },
+    Aside { key: "external_credentials", beneath: over_preset },
+];
+
 /// Merges the layers over `written`, the file's table. `variable` looks an environment variable up.
 pub(crate) fn merge(written: &DeTable<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Tree {
-    let mut over = Figment::from(Layer { name: "file".to_owned(), dict: table(written) });
+    let mut over = Figment::from(Layer { name: FILE.to_owned(), dict: without_aside(written) });
     for (name, path) in ENVIRONMENT {
         if let Some(text) = variable(name).filter(|text| !text.is_empty()) {
             over = over.merge(Layer { name: name.to_owned(), dict: nested(path, scalar(path, text)) });
         }
     }
-    let presets = Layer { name: PRESETS.to_owned(), dict: preset::layer(written) };
     let wants_listener = wants_default_listener(&over);
-    let mut figment = over.join(presets);
+    let mut figment = over;
     for (path, text) in DEFAULTS {
         figment = figment.join(Layer { name: "defaults".to_owned(), dict: nested(path, Value::from(text)) });
     }
@@ -72,7 +77,7 @@ pub(crate) fn merge(written: &DeTable<'_>, variable: &dyn Fn(&str) -> Option<Str
     }
     // Our layers cannot fail, so neither can their sum.
     let value = figment.find_value("").unwrap_or_else(|_| Value::from(Dict::new()));
-    Tree::build(&figment, &value, written)
+    Tree::build(&figment, &value, written, &ASIDE)
 }
 
 /// The listener named `default` has a default address, and it is there when no other is.
@@ -115,6 +120,21 @@ impl Provider for Layer {
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
         Ok(Map::from([(Profile::Default, self.dict.clone())]))
     }
+}
+
+/// The layer of the file.
+const FILE: &str = "file";
+
+/// An external credential over the preset it names.
+fn over_preset(credential: &DeTable<'_>) -> Option<Figment> {
+    let presets = Layer { name: PRESETS.to_owned(), dict: preset::layer(credential)? };
+    Some(Figment::from(Layer { name: FILE.to_owned(), dict: table(credential) }).join(presets))
+}
+
+fn without_aside(written: &DeTable<'_>) -> Dict {
+    let is_aside = |key: &str| ASIDE.iter().any(|aside| aside.key == key);
+    let entries = written.iter().filter(|(key, _)| !is_aside(key.get_ref()));
+    entries.map(|(key, item)| (key.get_ref().clone().into_owned(), value(item.get_ref()))).collect()
 }
 
 fn table(written: &DeTable<'_>) -> Dict {

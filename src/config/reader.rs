@@ -6,7 +6,7 @@
 use std::fmt::{self, Display};
 
 use serde::Deserialize;
-use serde::de::value::{BorrowedStrDeserializer, UsizeDeserializer};
+use serde::de::value::{BorrowedStrDeserializer, U32Deserializer};
 use serde::de::{self, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected};
 use serde::de::{VariantAccess, Visitor};
 use serde::forward_to_deserialize_any;
@@ -207,7 +207,7 @@ impl<'de> SeqAccess<'de> for FieldParts<'_, 'de> {
         match std::mem::replace(&mut self.next, Part::End) {
             Part::Node => {
                 self.next = Part::Value;
-                let id: UsizeDeserializer<Mismatch> = self.reader.node.0.into_deserializer();
+                let id: U32Deserializer<Mismatch> = self.reader.node.0.into_deserializer();
                 seed.deserialize(id).map(Some)
             }
             Part::Value => seed.deserialize(self.reader).map(Some),

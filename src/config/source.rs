@@ -10,7 +10,9 @@ use super::mask::mask;
 use super::preset::{self, PresetUse};
 use super::problem::{Location, Problem, Problems, Severity};
 use super::resolve::{Surroundings, resolve};
+use super::tree::Tree;
 use super::{Config, layers, reader};
+use crate::process;
 use zeroize::Zeroizing;
 
 /// Where the configuration text comes from.
@@ -54,6 +56,14 @@ pub struct Loaded {
 /// # Errors
 /// Every problem found, when one of them is an error.
 pub fn load(source: &Source, secrets: Secrets) -> Result<Loaded, Problems> {
+    process::apart(|| load_here(source, secrets))
+}
+
+/// The same, for a thread that ends soon.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_here(source: &Source, secrets: Secrets) -> Result<Loaded, Problems> {
     load_with(source, secrets, &|name| std::env::var(name).ok())
 }
 
@@ -65,24 +75,33 @@ pub(crate) fn load_with(
 ) -> Result<Loaded, Problems> {
     let (name, text, file) = read(source)?;
     let folder = file.as_deref().and_then(Path::parent).map_or_else(PathBuf::new, Path::to_owned);
-    let (written, errors) = DeTable::parse_recoverable(&text);
-    if !errors.is_empty() {
-        return Err(Problems::new(name, mask(&text), syntax_problems(&text, &errors)));
-    }
-    if nests_deeper(written.get_ref(), DEEPEST) {
-        return Err(Problems::whole(name, "the tables are nested too deeply".to_owned(), "no key lies that deep"));
-    }
-    let tree = layers::merge(written.get_ref(), variable);
+    let tree = tree(&name, &text, variable)?;
     let findings = Findings::new(&tree);
     let document: Document = reader::read(&findings);
     let presets = preset::resolve(&document, &findings);
     let config = resolve(&document, &findings, Surroundings { file, folder, secrets, variable });
     let failed = findings.has_errors();
-    let problems = Problems::new(name, mask(&text), findings.into_problems());
+    let problems = findings.into_problems();
+    // What is only there to be shown beside a problem may be long.
+    let masked = if problems.is_empty() { String::new() } else { mask(&text) };
+    let problems = Problems::new(name, masked, problems);
     match config {
         Some(config) if !failed => Ok(Loaded { config, warnings: problems, presets }),
         Some(_) | None => Err(problems),
     }
+}
+
+/// The text with all layers; what the parser made of it is gone by then.
+fn tree(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Tree, Problems> {
+    let (written, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return Err(Problems::new(name.to_owned(), mask(text), syntax_problems(text, &errors)));
+    }
+    if nests_deeper(written.get_ref(), DEEPEST) {
+        let message = "the tables are nested too deeply".to_owned();
+        return Err(Problems::whole(name.to_owned(), message, "no key lies that deep"));
+    }
+    Ok(layers::merge(written.get_ref(), variable))
 }
 
 type Read = (String, Zeroizing<String>, Option<PathBuf>);

@@ -4,7 +4,7 @@
 //! is figment's; here it is only decided what lies beneath.
 
 use figment::value::{Dict, Value};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::{Preset, is_same_key};
 use crate::config::tree::{Content, NodeId, Place, Tree};
@@ -24,29 +24,13 @@ pub(super) const TOGETHER: [(&str, &str); 6] = [
 /// What `flow` is where nobody says so.
 const DEFAULT_FLOW: &str = "client_credentials";
 
-/// The layer of all presets that `written`, the file's table, names.
-pub(crate) fn layer(written: &DeTable<'_>) -> Dict {
-    let mut credentials = Dict::new();
-    for (name, credential) in tables(written.get("external_credentials").map(|item| item.get_ref())) {
-        let preset = credential.get("preset").and_then(|item| item.get_ref().as_str());
-        let Some(preset) = preset.and_then(Preset::meant) else { continue };
-        let mut settings = preset.settings.clone();
-        leave_out(&mut settings, credential);
-        // Tables of TOML have a place in figment's values, so this cannot fail.
-        if let Ok(settings) = Value::serialize(&settings) {
-            credentials.insert(name.to_owned(), settings);
-        }
-    }
-    if credentials.is_empty() {
-        return credentials;
-    }
-    Dict::from([("external_credentials".to_owned(), Value::from(credentials))])
-}
-
-/// The entries of a table that are tables.
-fn tables<'t, 'i>(value: Option<&'t DeValue<'i>>) -> impl Iterator<Item = (&'t str, &'t DeTable<'i>)> {
-    let entries = value.and_then(DeValue::as_table).into_iter().flat_map(DeTable::iter);
-    entries.filter_map(|(key, item)| Some((key.get_ref().as_ref(), item.get_ref().as_table()?)))
+/// What the preset that an external credential names lays beneath it, if it names one.
+pub(crate) fn layer(credential: &DeTable<'_>) -> Option<Dict> {
+    let preset = Preset::meant(credential.get("preset")?.get_ref().as_str()?)?;
+    let mut settings = preset.settings.clone();
+    leave_out(&mut settings, credential);
+    // Tables of TOML have a place in figment's values, so this cannot fail.
+    Value::serialize(&settings).ok()?.into_dict()
 }
 
 /// Takes away what would contradict the user's keys instead of lying beneath them.

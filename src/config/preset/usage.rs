@@ -68,7 +68,7 @@ pub(crate) fn resolve(document: &Document, findings: &Findings<'_>) -> Vec<Prese
 fn usage(findings: &Findings<'_>, name: &str, field: &Field<ExternalCredential>) -> Option<PresetUse> {
     let (credential, written) = field.get()?;
     let (line, text) = match &written.preset {
-        Field::Set(line, text) => (*line, text),
+        Field::Set(line, text) => (*line, text.as_str()),
         Field::Wrong(_) => {
             forgive(findings, credential);
             return None;

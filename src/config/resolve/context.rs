@@ -175,7 +175,7 @@ impl<'a> Context<'a> {
         match pick(dangers) {
             Field::Missing => self.findings.is_misspelt(node, key),
             Field::Wrong(_) => true,
-            Field::Set(_, value) => *value,
+            Field::Set(_, value) => **value,
         }
     }
 

@@ -38,7 +38,7 @@ use crate::token::{Flow, GrantKind, MOST_MEMBERS, Settings};
 pub(super) struct Externals<'a> {
     /// The names that are written; none: the table itself is wrong.
     names: Option<Names<'a>>,
-    resolved: Vec<(NodeId, Settings)>,
+    resolved: Vec<(NodeId, Arc<Settings>)>,
     /// Where each stands in `resolved`.
     places: HashMap<Name, usize>,
 }
@@ -53,7 +53,7 @@ impl<'a> Externals<'a> {
             let Some(settings) = resolve(context, node, name, written) else { continue };
             claim_store(context, &mut stores, written, &settings);
             places.insert(settings.name.clone(), resolved.len());
-            resolved.push((node, settings));
+            resolved.push((node, Arc::new(settings)));
         }
         let names = names(context.findings, &document.external_credentials, "external_credentials");
         Self { names, resolved, places }
@@ -66,7 +66,7 @@ impl<'a> Externals<'a> {
 
     /// The external credential of this name, if there is nothing wrong with it.
     pub(super) fn find(&self, name: &Name) -> Option<&Settings> {
-        self.resolved.get(*self.places.get(name)?).map(|(_, settings)| settings)
+        self.resolved.get(*self.places.get(name)?).map(|(_, settings)| &**settings)
     }
 
     /// Warns of external credentials that nothing uses.
@@ -82,7 +82,8 @@ impl<'a> Externals<'a> {
     pub(super) fn keep_members(&mut self, findings: &Findings<'_>, named: &NamedCredentials) {
         for (node, external, pointer) in named.members() {
             let place = self.places.get(external).and_then(|place| self.resolved.get_mut(*place));
-            let Some(request) = place.and_then(|(_, settings)| settings.request_mut()) else { continue };
+            let settings = place.and_then(|(_, settings)| Arc::get_mut(settings));
+            let Some(request) = settings.and_then(Settings::request_mut) else { continue };
             let members = &mut request.response.members;
             if members.iter().any(|known| known == pointer) {
                 continue;
@@ -96,7 +97,7 @@ impl<'a> Externals<'a> {
     }
 
     pub(super) fn into_settings(self) -> Vec<Arc<Settings>> {
-        self.resolved.into_iter().map(|(_, settings)| Arc::new(settings)).collect()
+        self.resolved.into_iter().map(|(_, settings)| settings).collect::<Box<[_]>>().into_vec()
     }
 }
 

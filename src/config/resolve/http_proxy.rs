@@ -27,14 +27,16 @@ fn resolve(context: &Context<'_>, field: &Field<Written>) -> Option<Option<HttpP
     match field {
         Field::Missing => Some(None),
         Field::Wrong(_) => None,
-        Field::Set(node, Written::Boolean(true)) => {
-            let help = "write \"environment\", or http_proxy = { url = \"http://proxy.example:3128\" }";
-            context.findings.error(*node, "this does not say which proxy", help);
-            None
-        }
-        Field::Set(_, Written::Boolean(false)) => Some(Some(HttpProxies::default())),
-        Field::Set(node, Written::Text(_)) => environment(context, *node).map(Some),
-        Field::Set(node, Written::Table(table)) => Some(Some(HttpProxies::both(written(context, *node, table)?))),
+        Field::Set(node, proxy) => match &**proxy {
+            Written::Boolean(true) => {
+                let help = "write \"environment\", or http_proxy = { url = \"http://proxy.example:3128\" }";
+                context.findings.error(*node, "this does not say which proxy", help);
+                None
+            }
+            Written::Boolean(false) => Some(Some(HttpProxies::default())),
+            Written::Text(_) => environment(context, *node).map(Some),
+            Written::Table(table) => Some(Some(HttpProxies::both(written(context, *node, table)?))),
+        },
     }
 }
 

@@ -60,9 +60,11 @@ pub(super) fn resolve(context: &Context<'_>, document: &Document) -> Vec<Listene
 /// `forward_proxy`; none where something was reported.
 fn forward_proxy(context: &Context<'_>, node: NodeId, listener: &Listener) -> Option<Option<ForwardProxy>> {
     let missing = ForwardProxyTable::default();
-    let (at, written) = match &listener.forward_proxy {
-        Field::Wrong(_) => return None,
-        Field::Missing | Field::Set(_, WrittenForwardProxy::Boolean(false)) => {
+    if listener.forward_proxy.is_wrong() {
+        return None;
+    }
+    let (at, written) = match listener.forward_proxy.get() {
+        None | Some((_, WrittenForwardProxy::Boolean(false))) => {
             if let Some(dangers) = listener.dangerous.value() {
                 for danger in [&dangers.private, &dangers.link_local] {
                     let help = "leave it out, or set forward_proxy: what callers name is what it is about";
@@ -71,8 +73,8 @@ fn forward_proxy(context: &Context<'_>, node: NodeId, listener: &Listener) -> Op
             }
             return Some(None);
         }
-        Field::Set(at, WrittenForwardProxy::Boolean(true)) => (*at, &missing),
-        Field::Set(at, WrittenForwardProxy::Table(table)) => (*at, table),
+        Some((at, WrittenForwardProxy::Boolean(true))) => (at, &missing),
+        Some((at, WrittenForwardProxy::Table(table))) => (at, table),
     };
     let addresses = Addresses {
         private: context.accepts(node, &listener.dangerous, "private", |dangers| &dangers.private),

@@ -29,7 +29,7 @@ const REPLAY_LIMIT: usize = 256 * 1024;
 
 /// Every named credential that is described well.
 pub(super) struct NamedCredentials {
-    resolved: Vec<(NodeId, NamedCredential)>,
+    resolved: Vec<(NodeId, Arc<NamedCredential>)>,
 }
 
 impl NamedCredentials {
@@ -43,7 +43,7 @@ impl NamedCredentials {
                 claim(context, &mut taken, written.r#match.node().unwrap_or(node), matching);
             }
             let Some(settings) = resolve(context, (node, name), written, externals) else { continue };
-            resolved.extend(matching.map(|matching| (node, NamedCredential { matching, ..settings })));
+            resolved.extend(matching.map(|matching| (node, Arc::new(NamedCredential { matching, ..settings }))));
         }
         Self { resolved }
     }
@@ -108,7 +108,7 @@ impl NamedCredentials {
     }
 
     pub(super) fn into_settings(self) -> Vec<Arc<NamedCredential>> {
-        self.resolved.into_iter().map(|(_, settings)| Arc::new(settings)).collect()
+        self.resolved.into_iter().map(|(_, settings)| settings).collect::<Box<[_]>>().into_vec()
     }
 }
 

@@ -101,8 +101,10 @@ fn listener(context: &Context<'_>, node: NodeId, tls: &ListenerTls) -> Option<Li
     let presence = match &tls.client_certificate {
         Field::Missing => Some(ClientCertificate::Required),
         Field::Wrong(_) => None,
-        Field::Set(_, document::ClientCertificate::Required) => Some(ClientCertificate::Required),
-        Field::Set(_, document::ClientCertificate::Optional) => Some(ClientCertificate::Optional),
+        Field::Set(_, presence) => Some(match **presence {
+            document::ClientCertificate::Required => ClientCertificate::Required,
+            document::ClientCertificate::Optional => ClientCertificate::Optional,
+        }),
     };
     let clients = match &tls.client_ca {
         Field::Missing => {

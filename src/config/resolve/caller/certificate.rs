@@ -22,7 +22,7 @@ pub(super) fn resolve(context: &Context<'_>, field: &Field<CallerCertificate>) -
     let checked = |field: &Field<String>, is_good: fn(&str) -> bool, message: &'static str| match field {
         Field::Missing => Some(None),
         Field::Wrong(_) => None,
-        Field::Set(_, text) if is_good(text) => Some(Some(text.clone())),
+        Field::Set(_, text) if is_good(text) => Some(Some(String::clone(text))),
         Field::Set(at, _) => {
             findings.error(*at, message, NAMES);
             None

@@ -27,7 +27,7 @@ fn id(context: &Context<'_>, field: &Field<Id>, what: &str, file: &Path) -> Opti
     let (node, id) = match field {
         Field::Missing => return Some(None),
         Field::Wrong(_) => return None,
-        Field::Set(node, id) => (*node, id),
+        Field::Set(node, id) => (*node, &**id),
     };
     let found = match id {
         // The highest number means nobody to the system calls that take one.

@@ -24,11 +24,13 @@ pub(super) fn resolve(context: &Context<'_>, written: &ExternalCredential) -> Op
     let expires_unit = match &written.expires_unit {
         Field::Missing => ExpiryUnit::default(),
         Field::Wrong(_) => return None,
-        Field::Set(_, ExpiresUnit::S) => ExpiryUnit::Seconds,
-        Field::Set(_, ExpiresUnit::Ms) => ExpiryUnit::Milliseconds,
-        Field::Set(_, ExpiresUnit::Epoch) => ExpiryUnit::Epoch,
-        Field::Set(_, ExpiresUnit::EpochMs) => ExpiryUnit::EpochMilliseconds,
-        Field::Set(_, ExpiresUnit::Rfc3339) => ExpiryUnit::Rfc3339,
+        Field::Set(_, unit) => match **unit {
+            ExpiresUnit::S => ExpiryUnit::Seconds,
+            ExpiresUnit::Ms => ExpiryUnit::Milliseconds,
+            ExpiresUnit::Epoch => ExpiryUnit::Epoch,
+            ExpiresUnit::EpochMs => ExpiryUnit::EpochMilliseconds,
+            ExpiresUnit::Rfc3339 => ExpiryUnit::Rfc3339,
+        },
     };
     let error = match &written.error {
         Field::Missing => usual.error,
@@ -98,7 +100,7 @@ fn renew_ahead(context: &Context<'_>, field: &Field<WrittenRenewAhead>) -> Optio
     let (node, written) = match field {
         Field::Missing => return Some(RenewAhead::Share(0.2)),
         Field::Wrong(_) => return None,
-        Field::Set(node, written) => (*node, written),
+        Field::Set(node, written) => (*node, &**written),
     };
     let renew_ahead = match written {
         WrittenRenewAhead::Boolean(flag) => Some(RenewAhead::Off).filter(|_| !flag),

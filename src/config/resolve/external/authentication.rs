@@ -48,7 +48,7 @@ fn judge(context: &Context<'_>, (node, written): (NodeId, &ExternalCredential), 
         context.has_no_effect(written.basic_encoding.node(), "`basic_encoding` belongs to client_secret_basic", help);
     }
     let at = written.client_authentication.node().unwrap_or(node);
-    if matches!(written.method, Field::Set(_, Method::Get)) {
+    if matches!(written.method.value(), Some(Method::Get)) {
         let body = match authentication {
             Authentication::ClientSecretPost => Some("client_secret_post sends id and secret in the body"),
             Authentication::Json => Some("json sends all parameters in the body"),

@@ -37,7 +37,7 @@ impl Choice {
             Field::Missing if context.findings.is_misspelt(node, "flow") => return None,
             Field::Missing => Flow::ClientCredentials,
             Field::Wrong(_) => return None,
-            Field::Set(_, flow) => *flow,
+            Field::Set(_, flow) => **flow,
         };
         let has_file = written.assertion.value().is_some_and(|assertion| assertion.file.node().is_some());
         let algorithm = written.signing.value().and_then(|signing| signing.algorithm.value());
@@ -48,7 +48,7 @@ impl Choice {
             Field::Missing if context.findings.is_misspelt(node, "client_authentication") => Client::Unclear,
             Field::Missing => unclear.implied(context, node, written),
             Field::Wrong(_) => Client::Unclear,
-            Field::Set(_, authentication) => Client::By(*authentication),
+            Field::Set(_, authentication) => Client::By(**authentication),
         };
         Some(Self { client, ..unclear })
     }

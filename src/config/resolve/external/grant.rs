@@ -84,7 +84,7 @@ fn actor(context: &Context<'_>, written: &ExternalCredential) -> Option<Option<(
         }
         Field::Wrong(_) => None,
         Field::Set(node, reference) => {
-            let source = secret::source(context, *node, reference)?;
+            let source = secret::source(context, *node, &**reference)?;
             Some(Some((source, actor_token_type?.unwrap_or_else(|| ACCESS_TOKEN.to_owned()))))
         }
     }
@@ -101,11 +101,11 @@ fn text(context: &Context<'_>, field: &Field<String>, emptiness: Emptiness) -> O
     let (node, text) = match field {
         Field::Missing => return Some(None),
         Field::Wrong(_) => return None,
-        Field::Set(node, text) => (*node, text),
+        Field::Set(node, text) => (*node, text.as_str()),
     };
     if text.contains(char::is_control) || (text.is_empty() && emptiness == Emptiness::Refused) {
         context.findings.error(node, "this text is empty or holds a control character", "write one line of text");
         return None;
     }
-    Some(Some(text.clone()))
+    Some(Some(text.to_owned()))
 }
