@@ -74,7 +74,7 @@ pub struct Router<T> {
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
-    methods: Option<Methods>,
+    methods: Option<Box<Methods>>,
 }
 
 #[derive(Debug)]
@@ -96,10 +96,10 @@ impl<T> Router<T> {
             longest_suffix: 0,
             any_host: Prefixes::default(),
         };
-        for (second, (rule, value)) in matches.into_iter().enumerate() {
+        for (place, (rule, value)) in (0..).zip(matches) {
             let prefixes = router.prefixes_of(rule.host.as_ref());
-            prefixes.insert(&rule.path, second).map_err(|first| Conflict { first, second })?;
-            router.entries.push(Entry { value, methods: rule.methods.map(Methods::new) });
+            prefixes.insert(&rule.path, place).map_err(|first| conflict(first, place))?;
+            router.entries.push(Entry { value, methods: rule.methods.map(Methods::new).map(Box::new) });
         }
         Ok(router)
     }
@@ -113,7 +113,7 @@ impl<T> Router<T> {
     pub fn route<'a>(&'a self, host: Option<&str>, path: &str, method: &Method) -> Route<'a, T> {
         let under_host = host.and_then(|host| self.find_under_host(host, path));
         let Some((entry, prefix)) = under_host.or_else(|| self.any_host.find(path)) else { return Route::NotFound };
-        match self.entries.get(entry) {
+        match self.entries.get(index(entry)) {
             Some(Entry { value, methods: Some(methods) }) if !methods.allowed.contains(method) => {
                 Route::MethodNotAllowed { value, allow: &methods.allow }
             }
@@ -152,7 +152,7 @@ impl<T> Router<T> {
         }
     }
 
-    fn find_under_host(&self, host: &str, path: &str) -> Option<(usize, usize)> {
+    fn find_under_host(&self, host: &str, path: &str) -> Option<(u32, usize)> {
         let host = self.comparable(host)?;
         self.tables(&host).find_map(|prefixes| prefixes.find(path))
     }
@@ -177,6 +177,15 @@ impl<T> Router<T> {
         let suffixes = dots.filter_map(|at| host.get(at..)).filter(|suffix| suffix.len() <= self.longest_suffix);
         self.exact.get(host).into_iter().chain(suffixes.filter_map(|suffix| self.suffixes.get(suffix)))
     }
+}
+
+fn conflict(first: u32, second: u32) -> Conflict {
+    Conflict { first: index(first), second: index(second) }
+}
+
+/// Four bytes for each prefix are enough for all that fits into memory.
+fn index(entry: u32) -> usize {
+    usize::try_from(entry).unwrap_or(usize::MAX)
 }
 
 impl Methods {

@@ -32,6 +32,7 @@ mod own;
 mod refresh;
 mod registry;
 mod rejection;
+mod seed;
 mod settings;
 mod source;
 mod values;

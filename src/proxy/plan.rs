@@ -41,6 +41,26 @@ pub(super) struct Allotment {
     pub(super) bucket: Arc<Bucket>,
 }
 
+/// What is set on every request, never empty.
+#[derive(Debug)]
+struct Fields {
+    /// The fields of both credentials.
+    all: Vec<(HeaderName, HeaderValueSource)>,
+    /// Their names.
+    names: Vec<HeaderName>,
+    /// The names of those that come from the external credential's configuration.
+    attached: Vec<HeaderName>,
+}
+
+impl Fields {
+    fn of(settings: &Settings, external: Option<&ExternalCredential>) -> Option<Box<Self>> {
+        let all = fields(settings, external);
+        let names = all.iter().map(|(name, _)| name.clone()).collect();
+        let attached = external.iter().flat_map(|external| external.headers()).map(|(name, _)| name.clone()).collect();
+        (!all.is_empty()).then(|| Box::new(Self { all, names, attached }))
+    }
+}
+
 /// A named credential, ready to serve.
 #[derive(Debug)]
 pub struct NamedCredential {
@@ -48,12 +68,8 @@ pub struct NamedCredential {
     pub settings: Arc<Settings>,
     /// How to authenticate; none forwards without a credential.
     pub external: Option<Arc<ExternalCredential>>,
-    /// The fields of both credentials.
-    fields: Vec<(HeaderName, HeaderValueSource)>,
-    /// Their names.
-    set: Vec<HeaderName>,
-    /// The names of those that come from the external credential's configuration.
-    attached: Vec<HeaderName>,
+    /// Boxed, and none where no field is set: there may be very many named credentials.
+    fields: Option<Box<Fields>>,
     /// Whether anything has to be evaluated for an exchange.
     has_formulas: bool,
     /// Which pool.
@@ -133,11 +149,13 @@ impl NamedCredential {
             HostHeader::Upstream | HostHeader::Caller => HeaderValue::from_str(settings.endpoint.authority.as_str())
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
         };
-        let fields = fields(&settings, external.as_deref());
+        let fields = Fields::of(&settings, external.as_deref());
         let principals = external.iter().flat_map(|external| external.principals());
         let has_formulas = principals.into_iter().any(Principal::varies)
-            || fields.iter().any(|(_, source)| matches!(source, HeaderValueSource::Formula(_)));
-        let attached = external.iter().flat_map(|external| external.headers()).map(|(name, _)| name.clone()).collect();
+            || fields
+                .iter()
+                .flat_map(|fields| &fields.all)
+                .any(|(_, source)| matches!(source, HeaderValueSource::Formula(_)));
         Self {
             key: settings.endpoint.key(),
             origin: origin(&settings.endpoint),
@@ -145,9 +163,7 @@ impl NamedCredential {
             led: ArcSwapOption::empty(),
             passes_through: false,
             external,
-            set: fields.iter().map(|(name, _)| name.clone()).collect(),
             fields,
-            attached,
             has_formulas,
             refusal: Refusal::default(),
             expectations: Expectations::default(),
@@ -213,19 +229,19 @@ impl NamedCredential {
     /// The fields that are set on every request: the external credential's, then its own; each name once.
     #[must_use]
     pub fn fields(&self) -> &[(HeaderName, HeaderValueSource)] {
-        &self.fields
+        self.fields.as_ref().map_or(&[], |fields| &fields.all)
     }
 
     /// The names of the fields that are set on every request.
     #[must_use]
     pub fn set(&self) -> &[HeaderName] {
-        &self.set
+        self.fields.as_ref().map_or(&[], |fields| &fields.names)
     }
 
     /// The names of the fields that are part of the credential. What a caller sends under them ends here.
     #[must_use]
     pub fn attached(&self) -> &[HeaderName] {
-        &self.attached
+        self.fields.as_ref().map_or(&[], |fields| &fields.attached)
     }
 
     /// Whether anything has to be evaluated for an exchange.

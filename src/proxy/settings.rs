@@ -1,5 +1,6 @@
 //! A named credential as resolved: where to call, and how.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -28,7 +29,7 @@ pub struct NamedCredential {
     /// The upstream; with `from_token` all of it but the authority, which then is [`FromToken::AUTHORITY`].
     pub endpoint: Endpoint,
     /// Where scheme and authority are found, if not in the configuration.
-    pub from_token: Option<FromToken>,
+    pub from_token: Option<Box<FromToken>>,
     /// The path of `url` without its trailing slash; empty for `/`.
     pub base_path: String,
     /// What a path may hold.
@@ -157,14 +158,16 @@ pub struct Timeouts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Streams {
     /// The protocols that callers may switch to (RFC 9110 7.8), as they are sent (default: `websocket`).
-    pub upgrades: Vec<HeaderValue>,
+    pub upgrades: Arc<[HeaderValue]>,
     /// Longest pause of an upgraded connection, an event stream or a gRPC call; none by default.
     pub idle: Option<Duration>,
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        Self { upgrades: vec![HeaderValue::from_static("websocket")], idle: None }
+        static UPGRADES: LazyLock<Arc<[HeaderValue]>> =
+            LazyLock::new(|| Arc::new([HeaderValue::from_static("websocket")]));
+        Self { upgrades: Arc::clone(&UPGRADES), idle: None }
     }
 }
 

@@ -10,17 +10,18 @@ pub(super) struct Prefixes {
 
 #[derive(Debug, Default)]
 struct Node {
-    entry: Option<usize>,
-    children: HashMap<Box<str>, Node>,
+    entry: Option<u32>,
+    #[expect(clippy::box_collection, reason = "most prefixes have nothing below them, and there may be very many")]
+    children: Option<Box<HashMap<Box<str>, Node>>>,
 }
 
 impl Prefixes {
     /// Registers a prefix; the index that already stands there is the error.
-    pub(super) fn insert(&mut self, path: &str, entry: usize) -> Result<(), usize> {
+    pub(super) fn insert(&mut self, path: &str, entry: u32) -> Result<(), u32> {
         let segments = path.trim_end_matches('/');
         let mut node = &mut self.root;
         for segment in segments.split('/').skip(1) {
-            node = node.children.entry(Box::from(segment)).or_default();
+            node = node.children.get_or_insert_default().entry(Box::from(segment)).or_default();
         }
         match node.entry {
             Some(first) => Err(first),
@@ -34,19 +35,19 @@ impl Prefixes {
     /// The entry of the longest prefix of `path`, and that prefix's length (0 for `/`).
     ///
     /// The walk ends at the first segment that no prefix shares, so thousands of slashes cost no more than a few.
-    pub(super) fn find(&self, path: &str) -> Option<(usize, usize)> {
+    pub(super) fn find(&self, path: &str) -> Option<(u32, usize)> {
         let mut rest = Some(path.strip_prefix('/')?);
         let mut node = &self.root;
         let mut length = 0;
         let mut longest = node.entry.map(|entry| (entry, 0));
         while let Some(segments) = rest
-            && !node.children.is_empty()
+            && let Some(children) = &node.children
         {
             let (segment, further) = match segments.split_once('/') {
                 Some((segment, further)) => (segment, Some(further)),
                 None => (segments, None),
             };
-            let Some(child) = node.children.get(segment) else { break };
+            let Some(child) = children.get(segment) else { break };
             node = child;
             rest = further;
             length += 1 + segment.len();

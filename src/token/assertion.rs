@@ -26,7 +26,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq)]
 pub enum AssertionSource {
     /// We sign it.
-    Signed(Assertion),
+    Signed(Box<Assertion>),
     /// Somebody writes it to this file, which is read anew for every mint (workload identity).
     File(PathBuf),
 }

@@ -173,7 +173,7 @@ pub(super) fn assertions(request: &RequestSettings) -> impl Iterator<Item = &Ass
         )
         | None => None,
     };
-    grant.into_iter().chain(client)
+    grant.into_iter().chain(client).map(Box::as_ref)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! lock, and an outcome is published after them; a dead minter is an error for those who wait, never a hang. Whether
 //! to send a request again is not decided here.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -20,6 +20,8 @@ use super::allowance::Allowance;
 use super::backoff::Backoff;
 use super::dpop::Dpop;
 use super::failure::{Concerns, MintFailure, MintFailureKind};
+use super::minter::Start;
+use super::seed::Seed;
 use super::source::Source;
 use super::watchers::Watchers;
 use crate::sign::SignError;
@@ -30,8 +32,14 @@ pub const MOST_WAITING: usize = 4096;
 const SLACK: Duration = Duration::from_millis(500);
 
 /// The token of one distinct token request.
-#[derive(Debug)]
 pub struct Cell {
+    made: OnceLock<Made>,
+    /// There until `made` is. Both are changed under its lock.
+    seed: Mutex<Option<Seed>>,
+}
+
+/// What a cell needs once somebody asks for its token.
+pub(super) struct Made {
     shared: Arc<Shared>,
     /// Capacity one: an ask that finds another underway is answered with it.
     asks: mpsc::Sender<()>,
@@ -110,20 +118,60 @@ pub(super) enum Due {
     Blocked(MintFailure),
 }
 
-impl Cell {
+impl Made {
     pub(super) fn new(shared: Arc<Shared>, asks: mpsc::Sender<()>, outcomes: watch::Receiver<Outcome>) -> Self {
         Self { shared, asks, outcomes }
+    }
+}
+
+impl From<Made> for Cell {
+    fn from(made: Made) -> Self {
+        Self { made: OnceLock::from(made), seed: Mutex::new(None) }
+    }
+}
+
+impl Cell {
+    /// A cell that nobody has asked yet.
+    pub(super) fn idle(seed: Seed) -> Self {
+        Self { made: OnceLock::new(), seed: Mutex::new(Some(seed)) }
+    }
+
+    /// Has it ready to be asked, if it is not; none when the minters have ended.
+    fn made(&self) -> Option<&Made> {
+        self.made.get().or_else(|| self.start(Start::OnDemand))
+    }
+
+    /// Gives it a minter, if it has none; none when the minters have ended.
+    #[cold]
+    pub(super) fn start(&self, start: Start) -> Option<&Made> {
+        let mut seed = self.seed.lock();
+        if let Some(idle) = &*seed {
+            // Only under the lock, so it is not there yet.
+            let _ = self.made.set(idle.grow(start)?);
+            *seed = None;
+        }
+        self.made.get()
+    }
+
+    /// Gives an idle cell's seed to `idle`, and what others share with their minter to `made`.
+    pub(super) fn change(&self, idle: impl FnOnce(&mut Seed), made: impl FnOnce(&Shared)) {
+        match (&mut *self.seed.lock(), self.made.get()) {
+            (Some(seed), _) => idle(seed),
+            (None, Some(cell)) => made(&cell.shared),
+            (None, None) => {}
+        }
     }
 
     /// A token that can be used now, without waiting, lock or allocation. Asks, once, for a renewal ahead when that
     /// is due.
     #[must_use]
     pub fn live(&self) -> Option<Arc<Token>> {
+        let made = self.made.get()?;
         let now = Instant::now();
-        let token = self.shared.usable(now)?;
+        let token = made.shared.usable(now)?;
         if token.ask_ahead(now) {
             // Whether the minter is gone will be noticed by whoever finds no token.
-            let _ = self.asks.try_send(());
+            let _ = made.asks.try_send(());
         }
         Some(token)
     }
@@ -137,21 +185,23 @@ impl Cell {
         if let Some(token) = self.live() {
             return Ok(token);
         }
-        let mut waiter = Waiter::new(self)?;
-        if let Some(failure) = self.shared.fails_fast() {
+        let made = self.made().ok_or_else(minter_ended)?;
+        let mut waiter = Waiter::new(made)?;
+        if let Some(failure) = made.shared.fails_fast() {
             return Err(failure);
         }
-        waiter.until(|_| self.shared.usable(Instant::now())).await
+        waiter.until(|_| made.shared.usable(Instant::now())).await
     }
 
     /// Says that an upstream refused `rejected` and waits for a different token. When another one is live already,
     /// that is the answer at once: a late 401 drops nothing.
     pub async fn renew(&self, rejected: &Token) -> Renewal {
-        let mut waiter = match Waiter::new(self) {
+        let Some(made) = self.made() else { return Renewal::Failed(minter_ended()) };
+        let mut waiter = match Waiter::new(made) {
             Ok(waiter) => waiter,
             Err(failure) => return Renewal::Failed(failure),
         };
-        match self.shared.drop_rejected(rejected) {
+        match made.shared.drop_rejected(rejected) {
             Rejection::Held => {}
             Rejection::Late(live) => return Renewal::Renewed(live),
             Rejection::Exhausted(retry_after) => return Renewal::Exhausted { retry_after },
@@ -159,7 +209,7 @@ impl Cell {
         }
         let renewed = waiter
             .until(|outcome| {
-                let live = self.shared.usable(Instant::now())?;
+                let live = made.shared.usable(Instant::now())?;
                 if live.id() != rejected.id() {
                     return Some(Renewal::Renewed(live));
                 }
@@ -171,25 +221,30 @@ impl Cell {
 
     /// Says that an upstream refused `rejected`, without waiting for another one.
     pub fn reject(&self, rejected: &Token) {
-        if matches!(self.shared.drop_rejected(rejected), Rejection::Held) {
-            let _ = self.asks.try_send(());
+        let Some(made) = self.made.get() else { return };
+        if matches!(made.shared.drop_rejected(rejected), Rejection::Held) {
+            let _ = made.asks.try_send(());
         }
     }
 
     /// The replay with `token` was refused too.
     pub fn replay_refused(&self, token: &Token) {
-        self.shared.renewal.lock().allowance.refused(token.id(), Instant::now());
+        if let Some(made) = self.made.get() {
+            made.shared.renewal.lock().allowance.refused(token.id(), Instant::now());
+        }
     }
 
     /// The replay with `token` was accepted.
     pub fn replay_accepted(&self, token: &Token) {
-        self.shared.renewal.lock().allowance.accepted(token.id());
+        if let Some(made) = self.made.get() {
+            made.shared.renewal.lock().allowance.accepted(token.id());
+        }
     }
 
     /// The key that its tokens are bound to, where they are (RFC 9449).
     #[must_use]
     pub fn dpop(&self) -> Option<&Arc<Dpop>> {
-        self.shared.dpop.as_ref()
+        self.made()?.shared.dpop.as_ref()
     }
 
     /// A fresh proof of possession for one request with `token` (RFC 9449 4.2, 7.1); none where tokens are not bound to
@@ -201,17 +256,13 @@ impl Cell {
         origin: &str,
         path: &str,
     ) -> Option<Result<HeaderValue, SignError>> {
-        let dpop = self.shared.dpop.as_ref()?;
+        let dpop = self.dpop()?;
         Some(dpop.proof(method, origin, path, Some(token.value().expose())))
     }
 
     /// Keeps the nonce that an answer of `origin` asks for (RFC 9449 8.2). Whether it is another one than before.
     pub fn note_nonce(&self, origin: &str, headers: &HeaderMap) -> bool {
-        self.shared.dpop.as_ref().is_some_and(|dpop| dpop.note(origin, headers))
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        self.dpop().is_some_and(|dpop| dpop.note(origin, headers))
     }
 }
 
@@ -245,6 +296,11 @@ impl Shared {
 
     pub(super) fn replace_source(&self, source: Source) {
         self.source.store(Arc::new(source));
+    }
+
+    /// The key that tokens are bound to, where they are.
+    pub(super) fn dpop(&self) -> Option<&Arc<Dpop>> {
+        self.dpop.as_ref()
     }
 
     fn usable(&self, now: Instant) -> Option<Arc<Token>> {
@@ -352,6 +408,13 @@ impl Shared {
     }
 }
 
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shared = self.made.get().map(|made| &made.shared);
+        formatter.debug_struct("Cell").field("shared", &shared).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Shared").field("live", &*self.live.load()).finish_non_exhaustive()
@@ -360,12 +423,12 @@ impl std::fmt::Debug for Shared {
 
 /// A place among those who wait; given back when dropped.
 struct Waiter<'a> {
-    cell: &'a Cell,
+    cell: &'a Made,
     outcomes: watch::Receiver<Outcome>,
 }
 
 impl<'a> Waiter<'a> {
-    fn new(cell: &'a Cell) -> Result<Self, MintFailure> {
+    fn new(cell: &'a Made) -> Result<Self, MintFailure> {
         let mut outcomes = cell.outcomes.clone();
         outcomes.mark_unchanged();
         if cell.shared.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {

@@ -1,8 +1,9 @@
 //! An external credential as the data plane sees it: which principal, which cell, how the token is attached, what goes
 //! with it, and which answers are rejections.
 //!
-//! What only a token request needs stays with the minters. A principal's named `secrets` are here: they exist for
-//! formulas alone, and header formulas of this and of every named credential that uses it are evaluated by the workers.
+//! The settings are those that the minters have; what only a token request needs cannot be asked for here. A principal's
+//! named `secrets` can: they exist for formulas alone, and header formulas of this and of every named credential that
+//! uses it are evaluated by the workers.
 
 use std::sync::Arc;
 
@@ -12,57 +13,46 @@ use http::{HeaderName, HeaderValue};
 use super::access_token::Token;
 use super::cell::Cell;
 use super::varying::{CellUnavailable, Varying};
-use super::{HeaderValueSource, Inject, PrincipalSettings, RejectionRules, Settings};
+use super::{HeaderValueSource, PrincipalSettings, RejectionRules, Settings};
 use crate::formula::{Activation, PrincipalView};
 use crate::name::Name;
 use crate::secret::Secret;
 
 /// How to authenticate, without anything secret but the live tokens and what formulas put into fields.
 pub struct ExternalCredential {
-    name: Name,
-    inject_header: HeaderName,
-    headers: Vec<(HeaderName, HeaderValueSource)>,
-    rejection: RejectionRules,
-    principals: Vec<Principal>,
+    settings: Arc<Settings>,
+    principals: Box<[Principal]>,
 }
 
 impl ExternalCredential {
     /// `tokens` are those of the settings' principals, in their order.
-    pub(super) fn new(settings: &Settings, tokens: Vec<Tokens>) -> Self {
-        let principals = settings.principals.iter().zip(tokens);
-        Self {
-            name: settings.name.clone(),
-            inject_header: settings.inject.header.clone(),
-            headers: settings.headers.clone(),
-            rejection: settings.rejection.clone(),
-            principals: principals
-                .map(|(principal, tokens)| Principal::new(principal, &settings.inject, tokens))
-                .collect(),
-        }
+    pub(super) fn new(settings: &Arc<Settings>, tokens: impl Iterator<Item = Tokens>) -> Self {
+        let principals = tokens.enumerate().filter_map(|(place, tokens)| Principal::new(settings, place, tokens));
+        Self { settings: Arc::clone(settings), principals: principals.collect() }
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &Name {
-        &self.name
+        &self.settings.name
     }
 
     /// The field that carries the token.
     #[must_use]
     pub fn inject_header(&self) -> &HeaderName {
-        &self.inject_header
+        &self.settings.inject.header
     }
 
     /// Further fields that go with the token, in order; each replaces a field of the same name.
     #[must_use]
     pub fn headers(&self) -> &[(HeaderName, HeaderValueSource)] {
-        &self.headers
+        &self.settings.headers
     }
 
     /// Which answers say that the token is no longer good.
     #[must_use]
     pub fn rejection(&self) -> &RejectionRules {
-        &self.rejection
+        &self.settings.rejection
     }
 
     /// The first principal, by sequence, that admits a caller of these names.
@@ -81,12 +71,10 @@ impl ExternalCredential {
 /// One identity under an external credential.
 pub struct Principal {
     name: Name,
-    client_id: String,
-    username: Option<String>,
-    secrets: Vec<(String, Secret)>,
-    callers: Option<Vec<Name>>,
+    settings: Arc<Settings>,
+    /// Which of the settings' principals.
+    place: usize,
     tokens: Tokens,
-    scheme: Option<String>,
     /// The field value of the token attached last: made once per token, then cloned.
     prepared: ArcSwapOption<Prepared>,
 }
@@ -107,19 +95,14 @@ struct Prepared {
 }
 
 impl Principal {
-    fn new(settings: &PrincipalSettings, inject: &Inject, tokens: Tokens) -> Self {
-        // The configuration refuses other bytes; filtered here as well, so that no field value can fail to be made.
-        let graphic = |scheme: &String| scheme.chars().filter(char::is_ascii_graphic).collect::<String>();
-        Self {
-            name: settings.name.clone(),
-            client_id: settings.client_id.clone(),
-            username: settings.username.clone(),
-            secrets: settings.secrets.clone(),
-            callers: settings.callers.clone(),
-            tokens,
-            scheme: inject.scheme.as_ref().map(graphic).filter(|scheme| !scheme.is_empty()),
-            prepared: ArcSwapOption::empty(),
-        }
+    fn new(settings: &Arc<Settings>, place: usize, tokens: Tokens) -> Option<Self> {
+        let name = settings.principals.get(place)?.name.clone();
+        let settings = Arc::clone(settings);
+        Some(Self { name, settings, place, tokens, prepared: ArcSwapOption::empty() })
+    }
+
+    fn settings(&self) -> Option<&PrincipalSettings> {
+        self.settings.principals.get(self.place)
     }
 
     /// Its name.
@@ -128,22 +111,29 @@ impl Principal {
         &self.name
     }
 
-    /// The scheme before its tokens.
+    /// The scheme before its tokens. The configuration refuses other bytes than these; asked here as well, so that no
+    /// field value can fail to be made.
     #[must_use]
     pub fn scheme(&self) -> Option<&str> {
-        self.scheme.as_deref()
+        let is_sendable = |scheme: &&str| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_graphic());
+        self.settings.inject.scheme.as_deref().filter(is_sendable)
     }
 
     /// What formulas see of it.
     #[must_use]
     pub fn view(&self) -> PrincipalView<'_> {
-        PrincipalView { name: &self.name, client_id: &self.client_id, username: self.username.as_deref() }
+        let settings = self.settings();
+        PrincipalView {
+            name: &self.name,
+            client_id: settings.map_or("", |settings| &settings.client_id),
+            username: settings.and_then(|settings| settings.username.as_deref()),
+        }
     }
 
     /// Its named secrets, for formulas.
     #[must_use]
     pub fn secrets(&self) -> &[(String, Secret)] {
-        &self.secrets
+        self.settings().map_or(&[], |settings| &settings.secrets)
     }
 
     /// Whether it depends on the exchange which cell is meant.
@@ -198,7 +188,7 @@ impl Principal {
         {
             return prepared.value.clone();
         }
-        let made = match &self.scheme {
+        let made = match self.scheme() {
             Some(scheme) => HeaderValue::try_from(format!("{scheme} {}", token.value().expose())),
             None => HeaderValue::try_from(token.value().expose()),
         };
@@ -210,13 +200,14 @@ impl Principal {
     }
 
     fn admits(&self, callers: &[Name]) -> bool {
-        self.callers.as_ref().is_none_or(|admitted| admitted.iter().any(|name| callers.contains(name)))
+        let among = |admitted: &Vec<Name>| admitted.iter().any(|name| callers.contains(name));
+        self.settings().is_some_and(|settings| settings.callers.as_ref().is_none_or(among))
     }
 }
 
 impl std::fmt::Debug for ExternalCredential {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ExternalCredential").field("name", &self.name).finish_non_exhaustive()
+        formatter.debug_struct("ExternalCredential").field("name", self.name()).finish_non_exhaustive()
     }
 }
 

@@ -216,18 +216,25 @@ fn unavailable(cause: &str) -> MintError {
 
 /// All issuers that are watched; equal ones, asked in the same way, are watched once.
 #[derive(Default)]
-pub(super) struct Discoveries(HashMap<Digest, Weak<Discovery>>);
+pub(super) struct Discoveries {
+    all: HashMap<Digest, Weak<Discovery>>,
+    /// With more than this, those that nobody holds any more are looked for.
+    crowded: usize,
+}
 
 impl Discoveries {
     /// The metadata of `endpoint`'s issuer; a task on `control` is started if none watches them yet.
     pub(super) fn get(&mut self, endpoint: &Endpoint, control: &Handle) -> Arc<Discovery> {
-        self.0.retain(|_, known| known.strong_count() > 0);
+        if self.all.len() > self.crowded {
+            self.all.retain(|_, known| known.strong_count() > 0);
+            self.crowded = 64.max(2 * self.all.len());
+        }
         let key = key::issuer(endpoint);
-        if let Some(known) = self.0.get(&key).and_then(Weak::upgrade) {
+        if let Some(known) = self.all.get(&key).and_then(Weak::upgrade) {
             return known;
         }
         let started = Discovery::start(endpoint.clone(), control);
-        self.0.insert(key, Arc::downgrade(&started));
+        self.all.insert(key, Arc::downgrade(&started));
         started
     }
 }

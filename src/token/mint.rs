@@ -37,7 +37,7 @@ pub(super) struct TokenRequest {
     endpoint: EndpointSource,
     settings: RequestSettings,
     /// As in `settings`, and fit for judging whether a token is bound.
-    response: ResponseRules,
+    response: Arc<ResponseRules>,
     principal: PrincipalSettings,
     values: Values,
     lifetime: LifetimeRules,
@@ -104,10 +104,10 @@ impl TokenRequest {
         values: Values,
         dpop: Option<Arc<Dpop>>,
     ) -> Self {
-        let mut response = request.response.clone();
+        let mut response = Arc::clone(&request.response);
         if dpop.is_some() {
             // Not to accept them, but to say what they mean here.
-            response.accept_token_types.extend(["bearer".to_owned(), String::new()]);
+            Arc::make_mut(&mut response).accept_token_types.extend(["bearer".to_owned(), String::new()]);
         }
         Self {
             endpoint: EndpointSource::of(&request.endpoint),

@@ -8,10 +8,9 @@ use tokio::runtime::Handle;
 
 use super::credential::{ExternalCredential, Tokens};
 use super::minter::Start;
-use super::own;
 use super::registry::{Recipe, Registry};
 use super::varying::Varying;
-use super::{PrincipalSettings, RequestSettings, Settings, Values};
+use super::{Flow, RequestSettings, Settings, Values};
 use crate::metrics::Metrics;
 
 /// Starts and finds minters. Dropping it ends them all.
@@ -27,39 +26,36 @@ impl Minters {
         Self { registry: Arc::new(Registry::new(control, metrics)) }
     }
 
-    /// The data plane's view of an external credential, with a minter for each of its principals. Principals whose
-    /// token requests are equal to ones already known share their cells.
+    /// The data plane's view of an external credential. Principals whose token requests are equal to ones already known
+    /// share their cells. A cell gets its minter when it is first asked.
     pub fn external_credential(&mut self, settings: &Settings) -> Arc<ExternalCredential> {
         self.shared(&Arc::new(settings.clone()))
     }
 
     /// The same, of settings that others hold as well.
-    pub fn shared(&mut self, shared: &Arc<Settings>) -> Arc<ExternalCredential> {
-        let settings = &**shared;
-        let request = settings.request().map(|request| Arc::new(request.clone()));
-        let tokens = settings.principals.iter().map(|principal| match &request {
-            Some(request) => self.asked_for(shared, request, principal),
-            None => match own::source(settings, principal) {
-                Some(source) => Tokens::Fixed(self.registry.own(source, start(settings))),
-                None => Tokens::None,
-            },
-        });
-        Arc::new(ExternalCredential::new(settings, tokens.collect()))
+    pub fn shared(&mut self, settings: &Arc<Settings>) -> Arc<ExternalCredential> {
+        let tokens = (0..settings.principals.len()).map(|principal| self.tokens(settings, principal));
+        Arc::new(ExternalCredential::new(settings, tokens))
+    }
+
+    fn tokens(&self, settings: &Arc<Settings>, principal: usize) -> Tokens {
+        let Some(recipe) = Recipe::new(settings, principal) else { return Tokens::None };
+        match &settings.flow {
+            Flow::Request(request) => self.asked_for(request, &recipe, start(settings)),
+            Flow::SignedJwt(_) | Flow::Basic | Flow::Static => {
+                Tokens::Fixed(self.registry.own(&recipe, start(settings)))
+            }
+            Flow::None => Tokens::None,
+        }
     }
 
     /// Tokens of a token endpoint.
-    fn asked_for(
-        &self,
-        settings: &Arc<Settings>,
-        request: &Arc<RequestSettings>,
-        principal: &PrincipalSettings,
-    ) -> Tokens {
-        let recipe = Recipe::new(Arc::clone(settings), Arc::clone(request), principal.clone());
+    fn asked_for(&self, request: &RequestSettings, recipe: &Recipe, start: Start) -> Tokens {
         if let Some(values) = Values::fixed(request) {
-            return Tokens::Fixed(self.registry.cell(&recipe, &values, start(settings)));
+            return self.registry.fixed(recipe, &values, start).map_or(Tokens::None, Tokens::Fixed);
         }
         let varying = Arc::new(Varying::new(Arc::downgrade(&self.registry), recipe.clone()));
-        if let Some(before) = self.registry.remember(&recipe, &varying) {
+        if let Some(before) = self.registry.remember(recipe, &varying) {
             varying.inherit(&before, &self.registry);
         }
         Tokens::Varying(varying)

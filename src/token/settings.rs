@@ -2,7 +2,7 @@
 //! here reads a file or asks a server.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
@@ -81,7 +81,7 @@ pub enum Flow {
     /// A token endpoint is asked.
     Request(Box<RequestSettings>),
     /// `signed_jwt`: the JWT that we sign is the token.
-    SignedJwt(Assertion),
+    SignedJwt(Box<Assertion>),
     /// `basic`: user name and password of the principal, RFC 7617; the "token" is their base64.
     Basic,
     /// `static`: the principal's fixed token.
@@ -109,8 +109,8 @@ pub struct RequestSettings {
     pub resource: Vec<String>,
     /// Further parameters of the token request.
     pub parameters: Parameters,
-    /// How the answer is read.
-    pub response: ResponseRules,
+    /// How the answer is read; mostly the usual way, which all share.
+    pub response: Arc<ResponseRules>,
     /// Whether tokens are bound to a key of ours (RFC 9449).
     pub dpop: bool,
 }
@@ -200,7 +200,7 @@ pub enum GrantKind {
         store: Option<PathBuf>,
     },
     /// RFC 8693.
-    TokenExchange(TokenExchange),
+    TokenExchange(Box<TokenExchange>),
 }
 
 /// RFC 8693 2.1.
@@ -228,13 +228,13 @@ pub enum ClientAuthentication {
     /// All parameters, id and secret among them, as one JSON object.
     Json,
     /// A JWT with an HMAC of the client secret (OpenID Connect Core 9).
-    ClientSecretJwt(Assertion),
+    ClientSecretJwt(Box<Assertion>),
     /// A JWT with a signature, or one that somebody else signed for us (RFC 7523 2.2).
     PrivateKeyJwt(AssertionSource),
     /// The client certificate of the TLS connection (RFC 8705 2).
     TlsClientAuth,
     /// A JWT as bearer token on the token request (GitHub App).
-    BearerJwt(Assertion),
+    BearerJwt(Box<Assertion>),
     /// The client id alone, where there is one.
     None,
 }
@@ -279,6 +279,15 @@ pub struct ResponseRules {
     /// JSON pointers to texts that are kept beside the token, at most [`super::MOST_MEMBERS`]: named credentials find
     /// their upstream there.
     pub members: Vec<String>,
+}
+
+impl ResponseRules {
+    /// The usual ones.
+    #[must_use]
+    pub fn usual() -> Arc<Self> {
+        static USUAL: LazyLock<Arc<ResponseRules>> = LazyLock::new(Arc::default);
+        Arc::clone(&USUAL)
+    }
 }
 
 impl Default for ResponseRules {

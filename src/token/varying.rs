@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::Values;
 use super::cell::Cell;
-use super::minter::Start;
 use super::registry::{Recipe, Registry};
 use crate::formula::{Activation, EvaluationError, Formula};
 
@@ -60,12 +59,13 @@ impl Varying {
 
     /// Whether a secret decides what is asked for.
     pub(super) fn uses_secrets(&self) -> bool {
-        self.recipe.request().formulas().any(Formula::uses_secrets)
+        self.recipe.request().is_some_and(|request| request.formulas().any(Formula::uses_secrets))
     }
 
     /// The cell for this exchange.
     pub(super) fn cell(&self, activation: &Activation<'_>) -> Result<Arc<Cell>, CellUnavailable> {
-        let values = Values::evaluate(self.recipe.request(), activation)?;
+        let request = self.recipe.request().ok_or(CellUnavailable::Ended)?;
+        let values = Values::evaluate(request, activation)?;
         let now = Instant::now();
         let mut cells = self.cells.lock();
         if !cells.contains_key(&values) && cells.len() >= MOST {
@@ -78,7 +78,7 @@ impl Varying {
             }
             Place::Vacant(place) => {
                 let registry = self.registry.upgrade().ok_or(CellUnavailable::Ended)?;
-                let cell = registry.cell(&self.recipe, place.key(), Start::OnDemand);
+                let cell = registry.cell(&self.recipe, place.key()).ok_or(CellUnavailable::Ended)?;
                 place.insert(Entry { cell: Arc::clone(&cell), met: now });
                 Ok(cell)
             }

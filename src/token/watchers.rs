@@ -23,6 +23,8 @@ impl Watchers {
     pub(super) fn add(&self, external_credential: &Name, principal: &Name, metrics: ExternalCredentialMetrics) {
         let mut watchers = self.0.lock();
         watchers.retain(|known| known.external_credential != *external_credential || known.principal != *principal);
+        // Nearly always there is one.
+        watchers.reserve_exact(1);
         watchers.push(Watcher {
             external_credential: external_credential.clone(),
             principal: principal.clone(),

@@ -59,7 +59,7 @@ fn refresh_token(settings: &mut Settings) {
 }
 
 fn assertion() -> AssertionSource {
-    AssertionSource::Signed(Assertion {
+    AssertionSource::Signed(Box::new(Assertion {
         key: AssertionKey::Signer(Arc::new(Signer::generate_es256().unwrap())),
         issuer: None,
         subject: None,
@@ -67,7 +67,7 @@ fn assertion() -> AssertionSource {
         lifetime: Duration::from_secs(120),
         claims: Vec::new(),
         header: Vec::new(),
-    })
+    }))
 }
 
 fn key(settings: &mut Settings) {

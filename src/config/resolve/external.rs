@@ -84,7 +84,7 @@ impl<'a> Externals<'a> {
             let place = self.places.get(external).and_then(|place| self.resolved.get_mut(*place));
             let settings = place.and_then(|(_, settings)| Arc::get_mut(settings));
             let Some(request) = settings.and_then(Settings::request_mut) else { continue };
-            let members = &mut request.response.members;
+            let members = &mut Arc::make_mut(&mut request.response).members;
             if members.iter().any(|known| known == pointer) {
                 continue;
             }

@@ -279,7 +279,7 @@ fn streams(context: &Context<'_>, field: &Field<WrittenStreams>) -> Option<Strea
     let upgrades = match &written.upgrades {
         Field::Missing => Streams::default().upgrades,
         list @ (Field::Wrong(_) | Field::Set(..)) => {
-            Context::unique(Context::texts(list).filter_map(|(node, text)| upgrade(context, node, text)))
+            Context::unique(Context::texts(list).filter_map(|(node, text)| upgrade(context, node, text))).into()
         }
     };
     Some(Streams { upgrades, idle: context.positive(&written.idle) })

@@ -22,7 +22,7 @@ const ALLOW_HELP: &str = "list the hosts that may stand there: allow = [\"*.my.s
 /// Where a named credential leads.
 pub(super) struct Upstream {
     pub(super) endpoint: Endpoint,
-    pub(super) from_token: Option<FromToken>,
+    pub(super) from_token: Option<Box<FromToken>>,
     /// The path that matched paths are appended to.
     pub(super) base_path: String,
 }
@@ -131,7 +131,7 @@ fn from_token(
         addresses,
         ..Endpoint::new(Some(tls?), FromToken::AUTHORITY.parse().ok()?)
     };
-    Some(Upstream { endpoint, from_token: Some(from_token), base_path: base_path? })
+    Some(Upstream { endpoint, from_token: Some(Box::new(from_token)), base_path: base_path? })
 }
 
 /// Only where a token endpoint is asked is there an answer to look into.

@@ -121,7 +121,7 @@ fn callout_options_are_taken_over() {
     assert_eq!(named.timeouts.total, Some(Duration::from_secs(120)));
     assert_eq!((named.timeouts.idle, named.timeouts.connect), (Duration::from_secs(1), Duration::from_secs(5)));
     assert_eq!(
-        (named.streams.upgrades.as_slice(), named.streams.idle),
+        (&*named.streams.upgrades, named.streams.idle),
         (
             &[HeaderValue::from_static("websocket"), HeaderValue::from_static("x-proto/2")][..],
             Some(Duration::from_secs(300))

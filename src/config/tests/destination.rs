@@ -23,7 +23,7 @@ fn a_url_may_come_with_the_token() {
     let (named, external) = (&loaded.named_credentials[0], &loaded.external_credentials[0]);
     let allow = vec![suffix(".my.salesforce.com", None), suffix(".example.com", Some(8443))];
     let expected = FromToken { pointer: "/instance_url".to_owned(), allow, dangerous_plain_http: false };
-    assert_eq!((named.from_token.as_ref(), named.base_path.as_str()), (Some(&expected), "/services/data"));
+    assert_eq!((named.from_token.as_deref(), named.base_path.as_str()), (Some(&expected), "/services/data"));
     assert!(named.endpoint.tls.is_some() && !named.endpoint.addresses.private && !named.endpoint.addresses.link_local);
     assert_eq!(external.request().unwrap().response.members, ["/instance_url"], "it is kept beside the token");
 

@@ -112,10 +112,7 @@ fn a_credential_has_its_defaults() {
         continue_: Duration::from_secs(1),
     };
     assert_eq!(named.timeouts, timeouts);
-    assert_eq!(
-        (named.streams.upgrades.as_slice(), named.streams.idle),
-        (&[HeaderValue::from_static("websocket")][..], None)
-    );
+    assert_eq!((&*named.streams.upgrades, named.streams.idle), (&[HeaderValue::from_static("websocket")][..], None));
     let external = &config.external_credentials[0];
     let request = external.request().unwrap();
     assert!(matches!(

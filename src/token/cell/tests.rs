@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep};
 
-use super::{Cell, MOST_WAITING, Outcome, Renewal, Shared};
+use super::{Cell, MOST_WAITING, Made, Outcome, Renewal, Shared};
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::token::backoff::{Backoff, Pace};
@@ -115,7 +115,7 @@ fn start_with(endpoint: &Arc<Endpoint>, client: &Arc<Mutex<Backoff>>, start: Sta
     let (asks, asked) = mpsc::channel(1);
     let (outcomes, outcome) = watch::channel(Outcome::None);
     let minter = tokio::spawn(minter::run(Arc::clone(&shared), asked, outcomes, start));
-    (Arc::new(Cell::new(shared, asks, outcome)), minter)
+    (Arc::new(Cell::from(Made::new(shared, asks, outcome))), minter)
 }
 
 fn start(endpoint: &Arc<Endpoint>) -> Arc<Cell> {
@@ -168,7 +168,7 @@ async fn a_caller_that_goes_away_does_not_cancel_the_mint() {
     advance(S).await;
     settle().await;
     assert!(cell.live().is_some());
-    assert_eq!((endpoint.mints(), cell.shared.waiting.load(Ordering::SeqCst)), (1, 0));
+    assert_eq!((endpoint.mints(), cell.made.get().unwrap().shared.waiting.load(Ordering::SeqCst)), (1, 0));
 }
 
 /// C16: waiters are bounded in number.

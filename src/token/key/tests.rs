@@ -37,16 +37,16 @@ fn assertion(change: impl FnOnce(&mut Assertion)) -> Option<ClientAuthentication
         header: Vec::new(),
     };
     change(&mut assertion);
-    Some(ClientAuthentication::ClientSecretJwt(assertion))
+    Some(ClientAuthentication::ClientSecretJwt(Box::new(assertion)))
 }
 
 fn exchange(subject_token: SecretSource) -> GrantKind {
-    GrantKind::TokenExchange(TokenExchange {
+    GrantKind::TokenExchange(Box::new(TokenExchange {
         subject_token,
         subject_token_type: "t".to_owned(),
         actor_token: None,
         requested_token_type: None,
-    })
+    }))
 }
 
 type Change = fn(&mut RequestSettings, &mut PrincipalSettings);
@@ -95,8 +95,8 @@ const CHANGES: &[Change] = &[
     |r, _| r.parameters.body = vec![("a".to_owned(), text("b"))],
     |r, _| r.parameters.query = vec![("a".to_owned(), text("b"))],
     |r, _| r.parameters.headers = vec![(HeaderName::from_static("a"), text("b"))],
-    |r, _| r.response.token = "/id_token".to_owned(),
-    |r, _| r.response.expires_unit = ExpiryUnit::Milliseconds,
+    |r, _| Arc::make_mut(&mut r.response).token = "/id_token".to_owned(),
+    |r, _| Arc::make_mut(&mut r.response).expires_unit = ExpiryUnit::Milliseconds,
     |r, _| r.dpop = true,
     |_, p| p.client_id = "a".to_owned(),
     |_, p| p.client_secret = None,

@@ -82,6 +82,70 @@ async fn a_live_token_survives_a_reload_and_a_cell_that_nobody_holds_does_not() 
     assert!(minters.external_credential(&settings).principal(&[]).unwrap().fixed_cell().unwrap().live().is_none());
 }
 
+/// How many tasks run: minters and those that watch an issuer.
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+/// Of many credentials most are idle: one that nobody has asked has no minter.
+#[tokio::test]
+async fn a_cell_gets_its_minter_when_it_is_first_asked() {
+    let fake = Fake::serving(200, &[], r#"{"access_token":"t","expires_in":60}"#).await;
+    let plain = settings(fake.url("/token"));
+    let mut minters = minters();
+    let before = tasks();
+    let credential = minters.external_credential(&plain);
+    let cell = credential.principal(&[]).unwrap().fixed_cell().unwrap();
+    assert!(cell.live().is_none());
+    assert_eq!(tasks(), before);
+    assert!(cell.token().await.is_ok());
+    let (first, running) = (fake.seen().len(), tasks());
+    assert!(running > before);
+    assert!(cell.token().await.is_ok());
+    assert_eq!((fake.seen().len(), tasks()), (first, running));
+    let mut early = plain.clone();
+    early.mint_at_start = true;
+    early.principals[0].client_id = "early".to_owned();
+    let kept = minters.external_credential(&early);
+    assert_eq!(tasks(), running + 1, "it has something to do at once");
+    let mut issued = plain;
+    issued.request_mut().unwrap().endpoint.url = None;
+    issued.request_mut().unwrap().endpoint.issuer = Some("http://127.0.0.1:1".to_owned());
+    let watching = minters.external_credential(&issued);
+    assert_eq!(tasks(), running + 3, "an issuer is asked before the first caller comes");
+    drop((kept, watching));
+}
+
+/// An idle cell that is asked when the minters are gone says so and waits for nothing.
+#[tokio::test]
+async fn an_idle_cell_that_has_outlived_the_minters_fails_at_once() {
+    let mut minters = minters();
+    let credential = minters.external_credential(&settings("http://127.0.0.1:1/token".parse().unwrap()));
+    drop(minters);
+    let cell = credential.principal(&[]).unwrap().fixed_cell().unwrap();
+    assert_eq!(cell.token().await.unwrap_err().cause, "the minter has ended");
+}
+
+/// What a later configuration says of an idle cell counts when it is asked.
+#[tokio::test]
+async fn the_rules_of_the_newest_configuration_count_for_an_idle_cell() {
+    let fake = Fake::serving(200, &[], r#"{"access_token":"t","expires_in":7200}"#).await;
+    let mut settings = settings(fake.url("/token"));
+    let metrics = Metrics::default();
+    let mut minters = Minters::new(Handle::current(), metrics.clone());
+    let before = minters.external_credential(&settings);
+    settings.lifetime.max = Duration::from_secs(60);
+    let after = minters.external_credential(&settings);
+    settings.name = name("other");
+    let other = minters.external_credential(&settings);
+    let token = before.principal(&[]).unwrap().fixed_cell().unwrap().token().await.unwrap();
+    assert!(token.end() <= tokio::time::Instant::now() + Duration::from_secs(60));
+    let text = metrics.encode();
+    assert!(text.contains(r#"keybearer_mints_total{external_credential="apigee",principal="default",outcome="ok"} 1"#));
+    assert!(text.contains(r#"keybearer_token_age_seconds{external_credential="other",principal="default"}"#), "{text}");
+    drop((after, other));
+}
+
 /// A server that takes the secret `good` alone.
 async fn knowing_the_good() -> Fake {
     Fake::serve(|request| {

@@ -24,7 +24,7 @@ impl Settings {
             audience: Vec::new(),
             resource: Vec::new(),
             parameters: Parameters::default(),
-            response: ResponseRules::default(),
+            response: ResponseRules::usual(),
             dpop: false,
         };
         Self {

@@ -1,5 +1,6 @@
 //! How the token endpoint's answer is read, and how long a token counts as good.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::request::{self, Spaces};
@@ -11,7 +12,15 @@ use crate::config::tree::NodeId;
 use crate::token::{ExpiryUnit, LifetimeRules, RenewAhead, ResponseRules};
 
 /// None where something was reported.
-pub(super) fn resolve(context: &Context<'_>, written: &ExternalCredential) -> Option<ResponseRules> {
+pub(super) fn resolve(context: &Context<'_>, written: &ExternalCredential) -> Option<Arc<ResponseRules>> {
+    let is_usual = matches!(written.accept_token_types, Field::Missing)
+        && matches!(written.expires_unit, Field::Missing)
+        && matches!(written.error, Field::Missing)
+        && matches!(written.response, Field::Missing)
+        && matches!(written.dpop, Field::Missing);
+    if is_usual {
+        return Some(ResponseRules::usual());
+    }
     let usual = ResponseRules::default();
     let is_dpop = written.dpop.value().copied().unwrap_or(false);
     let accept_token_types = match &written.accept_token_types {
@@ -51,7 +60,9 @@ pub(super) fn resolve(context: &Context<'_>, written: &ExternalCredential) -> Op
             (token?, expires_in?, token_type?)
         }
     };
-    Some(ResponseRules { token, expires_in, token_type, expires_unit, error, accept_token_types, members: Vec::new() })
+    let members = Vec::new();
+    let rules = ResponseRules { token, expires_in, token_type, expires_unit, error, accept_token_types, members };
+    Some(Arc::new(rules))
 }
 
 fn judge_pointers(context: &Context<'_>, node: NodeId, pointers: &[String]) -> Option<()> {

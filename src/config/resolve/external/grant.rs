@@ -31,7 +31,7 @@ pub(super) fn resolve(
             GrantKind::Password
         }
         Flow::RefreshToken => GrantKind::RefreshToken { store: store(context, written)? },
-        Flow::TokenExchange => GrantKind::TokenExchange(exchange(context, node, written)?),
+        Flow::TokenExchange => GrantKind::TokenExchange(Box::new(exchange(context, node, written)?)),
         Flow::SignedJwt | Flow::Basic | Flow::Static | Flow::None => return None,
     };
     Some(Grant { kind, grant_type: grant_type? })

@@ -47,12 +47,12 @@ impl<'a> Signing<'a> {
         if self.choice.has_file && self.choice.flow == Flow::JwtBearer {
             return self.file().map(AssertionSource::File);
         }
-        self.own(self.key()?).map(AssertionSource::Signed)
+        self.token().map(AssertionSource::Signed)
     }
 
     /// The token of the flow `signed_jwt`.
-    pub(super) fn token(&self) -> Option<Assertion> {
-        self.own(self.key()?)
+    pub(super) fn token(&self) -> Option<Box<Assertion>> {
+        self.own(self.key()?).map(Box::new)
     }
 
     /// How the client proves itself with `private_key_jwt`.
@@ -65,11 +65,11 @@ impl<'a> Signing<'a> {
             self.wrong_algorithm("private_key_jwt does not sign with a secret", help);
             return None;
         }
-        self.clients_own(AssertionKey::Signer(self.signer()?)).map(AssertionSource::Signed)
+        self.clients_own(AssertionKey::Signer(self.signer()?)).map(Box::new).map(AssertionSource::Signed)
     }
 
     /// How the client proves itself with `client_secret_jwt`.
-    pub(super) fn client_secret(&self) -> Option<Assertion> {
+    pub(super) fn client_secret(&self) -> Option<Box<Assertion>> {
         let algorithm = match self.written.signing.value().and_then(|signing| signing.algorithm.node()) {
             Some(_) if self.choice.hmac.is_none() && self.choice.flow != Flow::JwtBearer => {
                 let help = "write \"HS256\", \"HS384\" or \"HS512\", or choose client_authentication = \
@@ -79,12 +79,12 @@ impl<'a> Signing<'a> {
             }
             Some(_) | None => self.choice.hmac.unwrap_or(HmacAlgorithm::Hs256),
         };
-        self.clients_own(AssertionKey::ClientSecret(algorithm))
+        self.clients_own(AssertionKey::ClientSecret(algorithm)).map(Box::new)
     }
 
     /// How the client proves itself with `bearer_jwt`.
-    pub(super) fn bearer(&self) -> Option<Assertion> {
-        self.clients_own(self.key()?)
+    pub(super) fn bearer(&self) -> Option<Box<Assertion>> {
+        self.clients_own(self.key()?).map(Box::new)
     }
 
     fn wrong_algorithm(&self, message: &str, help: &str) {

@@ -10,7 +10,7 @@ use crate::token::{Assertion, AssertionKey, AssertionSource, Claim, ClientAuthen
 
 fn assertion(lines: &str) -> Assertion {
     match request(&usual(&format!("client_authentication = \"client_secret_jwt\"\n{lines}"))).client_authentication {
-        Some(ClientAuthentication::ClientSecretJwt(assertion)) => assertion,
+        Some(ClientAuthentication::ClientSecretJwt(assertion)) => *assertion,
         other => panic!("{other:?}"),
     }
 }

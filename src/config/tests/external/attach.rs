@@ -21,7 +21,7 @@ fn how_the_token_is_attached_follows_from_the_flow() {
 }
 
 fn request_types(lines: &str) -> Vec<String> {
-    request(&usual(lines)).response.accept_token_types
+    request(&usual(lines)).response.accept_token_types.clone()
 }
 
 #[test]

@@ -157,7 +157,7 @@ async fn each_grant_has_its_parameters() {
         (GrantKind::Password, "grant_type=password&username=me%40x&password=p%2Bw".to_owned()),
         (GrantKind::RefreshToken { store: None }, "grant_type=refresh_token&refresh_token=r%2F0".to_owned()),
         (
-            GrantKind::TokenExchange(exchange),
+            GrantKind::TokenExchange(Box::new(exchange)),
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=sub+ject\
              &subject_token_type=urn%3As&actor_token=actor&actor_token_type=urn%3Aa&requested_token_type=urn%3Ar"
                 .to_owned(),
@@ -187,7 +187,7 @@ async fn tokens_of_others_are_read_anew_for_every_mint() {
         actor_token: None,
         requested_token_type: None,
     };
-    grant(&mut settings, GrantKind::TokenExchange(exchange));
+    grant(&mut settings, GrantKind::TokenExchange(Box::new(exchange)));
     mint(&settings).await.unwrap();
     std::fs::write(&path, "second").unwrap();
     mint(&settings).await.unwrap();
@@ -207,7 +207,7 @@ async fn what_cannot_be_read_is_for_the_operator_to_know() {
         actor_token: None,
         requested_token_type: None,
     };
-    let error = failed(|settings| grant(settings, GrantKind::TokenExchange(exchange))).await;
+    let error = failed(|settings| grant(settings, GrantKind::TokenExchange(Box::new(exchange)))).await;
     assert_eq!(error.cause(), "the subject token cannot be read");
     assert!(error.detail().unwrap().contains("/no/such/canary"));
 }

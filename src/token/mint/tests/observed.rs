@@ -142,7 +142,7 @@ async fn tokens_are_hidden_in_answers_of_any_kind() {
         let fake =
             Fake::serve(move |_| Response::builder().header("content-type", media).body(answer.into()).unwrap()).await;
         let mut settings = Settings::sample(fake.url("/token"));
-        request(&mut settings).response.token = "/data/tok".to_owned();
+        std::sync::Arc::make_mut(&mut request(&mut settings).response).token = "/data/tok".to_owned();
         let observed = observe(&settings).await;
         let told = format!("{:?} {observed:?}", observed.sightings);
         assert!(!told.contains("canary"), "{answer}: {told}");

@@ -56,8 +56,8 @@ async fn a_signed_assertion_is_made_for_the_issuer_or_else_the_endpoint_and_neve
     let mut settings = Settings::sample(fake.url("/token?x=1"));
     settings.principals[0].client_secret = Some(Secret::new("a secret of at least 32 characters".to_owned()));
     for authentication in [
-        ClientAuthentication::PrivateKeyJwt(AssertionSource::Signed(signed())),
-        ClientAuthentication::ClientSecretJwt(assertion(AssertionKey::ClientSecret(HmacAlgorithm::Hs256))),
+        ClientAuthentication::PrivateKeyJwt(AssertionSource::Signed(Box::new(signed()))),
+        ClientAuthentication::ClientSecretJwt(Box::new(assertion(AssertionKey::ClientSecret(HmacAlgorithm::Hs256)))),
     ] {
         request(&mut settings).client_authentication = Some(authentication);
         for issuer in [None, Some("https://issuer.example/")] {
@@ -81,11 +81,11 @@ async fn a_signed_assertion_can_be_the_grant_or_the_bearer_token_of_the_request(
     let fake = Fake::serving(200, &[], TOKEN).await;
     let mut settings = Settings::sample(fake.url("/token"));
     request(&mut settings).client_authentication = Some(ClientAuthentication::None);
-    let kind = GrantKind::JwtBearer(AssertionSource::Signed(signed()));
+    let kind = GrantKind::JwtBearer(AssertionSource::Signed(Box::new(signed())));
     request(&mut settings).grant = Grant { kind, grant_type: None };
     mint(&settings).await.unwrap();
     request(&mut settings).grant = Grant { kind: GrantKind::ClientCredentials, grant_type: Some(String::new()) };
-    request(&mut settings).client_authentication = Some(ClientAuthentication::BearerJwt(signed()));
+    request(&mut settings).client_authentication = Some(ClientAuthentication::BearerJwt(Box::new(signed())));
     mint(&settings).await.unwrap();
     let seen = fake.seen();
     assert_eq!(part(&parameter(&seen[0], "assertion"), 1)["sub"], "default");
@@ -109,7 +109,7 @@ async fn a_nonce_that_the_server_wants_is_sent_once_within_the_same_mint() {
     .await;
     let mut settings = Settings::sample(fake.url("/token?x=1"));
     request(&mut settings).dpop = true;
-    request(&mut settings).response.accept_token_types = vec!["dpop".to_owned()];
+    Arc::make_mut(&mut request(&mut settings).response).accept_token_types = vec!["dpop".to_owned()];
     assert_eq!(mint(&settings).await.unwrap().token_type(), Some("DPoP"));
     let seen = fake.seen();
     assert_eq!(seen.len(), 2);
@@ -144,7 +144,7 @@ async fn a_bearer_token_is_not_what_was_asked_for_with_dpop() {
         let fake = Fake::serving(200, &[], answer).await;
         let mut settings = Settings::sample(fake.url("/token"));
         request(&mut settings).dpop = true;
-        request(&mut settings).response.accept_token_types = vec!["dpop".to_owned()];
+        Arc::make_mut(&mut request(&mut settings).response).accept_token_types = vec!["dpop".to_owned()];
         let error = mint(&settings).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.cause()),
