@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What a configuration of many named credentials costs: time from exec to ready, memory, routes, /metrics, reload.
 
-    benches/scale/scale.py [--binary target/release/keybearer] [--counts 10,1000,100000] [--used 50] [--reload]
+    benches/scale/scale.py [--binary target/release/keybearer] [--counts 10,1000,100000] [--used 50] [--reload 3]
 
 Each named credential has an external credential of its own. The upstream and the token endpoint are one small server
 in this process, so the figures of the exchanges are no measure of throughput. With --reload the file is changed in one
-named credential and SIGHUP sent while a caller goes on asking; the control run beside it burns the same CPU time in
-another process instead. Python's standard library is all it needs.
+named credential and SIGHUP sent while a caller goes on asking, N times; the control run beside it burns the same CPU
+time in another process instead. Python's standard library is all it needs.
 """
 
 import argparse
@@ -30,6 +30,9 @@ class Origin(http.server.BaseHTTPRequestHandler):
     """Token endpoint on POST, API on GET."""
 
     protocol_version = "HTTP/1.1"
+    # Head and body in one write, at once: otherwise every answer waits 40 ms for an acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
 
     def answer(self, body, content_type):
         self.send_response(200)
@@ -146,6 +149,18 @@ def latencies(port, paths, until):
     return took
 
 
+def exchange(pid, port, paths, count=5000):
+    """CPU time of the program for one exchange, in microseconds: all threads, user and kernel."""
+    spent = lambda: sum(int(task.joinpath("schedstat").read_text().split()[0])
+                        for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    before = spent()
+    for number in range(count):
+        connection.request("GET", paths[number % len(paths)])
+        connection.getresponse().read()
+    return round((spent() - before) / count / 1000, 1)
+
+
 def asked_while(port, paths, work):
     """The latencies of a caller during `work`, and how long it took."""
     until, found = threading.Event(), []
@@ -184,6 +199,7 @@ def measure(options, count, origin):
                 if status != 200:
                     sys.exit(f"{status} for {path}")
             result["pss_used_kib"] = pss(process.pid)
+            result["exchange_cpu_us"] = exchange(process.pid, port, used)
             begun = time.perf_counter()
             _, text = fetch(admin, "/metrics")
             result["metrics_ms"] = round((time.perf_counter() - begun) * 1000, 1)
@@ -193,7 +209,7 @@ def measure(options, count, origin):
             result["metrics_external"] = len(set(re.findall(rb'keybearer_mints_total\{external_credential="([^"]+)"', text)))
             result["pss_scraped_kib"] = pss(process.pid)
             if options.reload:
-                reloads(options, result, process, lines, (port, used), lambda changed: file.write_text(
+                reloads(options.reload, result, process, lines, (port, used), lambda changed: file.write_text(
                     configuration(count, origin, port, admin, changed)))
         finally:
             process.send_signal(signal.SIGTERM)
@@ -201,7 +217,7 @@ def measure(options, count, origin):
     return result
 
 
-def reloads(_options, result, process, lines, asking, write):
+def reloads(rounds, result, process, lines, asking, write):
     port, used = asking
 
     def reload(changed):
@@ -215,8 +231,8 @@ def reloads(_options, result, process, lines, asking, write):
     begun = time.perf_counter()
     reload(1)
     result["reload_quiet_s"] = round(time.perf_counter() - begun, 3)
-    result["reload"], spent = asked_while(port, used, lambda: reload(2))
-    result["reload_cpu_s"] = round(spent, 2)
+    result["reload"], spent = asked_while(port, used, lambda: sum(reload(2 + round) for round in range(rounds)))
+    result["reload_cpu_s"] = round(spent / rounds, 2)
     result["pss_reloaded_kib"] = pss(process.pid)
     burner = multiprocessing.Process(target=burn, args=(spent,))
 
@@ -225,6 +241,9 @@ def reloads(_options, result, process, lines, asking, write):
         burner.join()
 
     result["control"], _ = asked_while(port, used, beside)
+    # Retired plans are dropped, and the threads that read the configuration have ended.
+    time.sleep(12)
+    result["pss_settled_kib"] = pss(process.pid)
 
 
 def main():
@@ -232,7 +251,7 @@ def main():
     parser.add_argument("--binary", default="target/release/keybearer")
     parser.add_argument("--counts", default="10,1000,100000")
     parser.add_argument("--used", type=int, default=50)
-    parser.add_argument("--reload", action="store_true")
+    parser.add_argument("--reload", type=int, default=0, metavar="N", help="so many reloads, and as much work beside")
     parser.add_argument("--write", metavar="FILE", help="only write the configuration of the first count there")
     options = parser.parse_args()
     counts = [int(count) for count in options.counts.split(",")]
