@@ -1,12 +1,8 @@
-//! The body type of every answer that leaves through a listener, and what holds one back.
+//! The body type of every answer that leaves through a listener.
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-
-mod valve;
-
-pub use self::valve::Valve;
 
 /// An answer's body with its type erased; measured at about 300 instructions a request, cheap enough to use freely.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -16,7 +12,7 @@ pub type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
 pub enum BodyError {
     /// The upstream's answer was cut short or could not be read.
     #[error("the upstream's answer was cut short")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The upstream sent nothing for longer than the idle time-out.
     #[error("the upstream stopped sending")]
     UpstreamIdle,

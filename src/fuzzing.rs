@@ -15,7 +15,7 @@ use crate::header::{self, CredentialFields};
 use crate::import;
 use crate::target;
 
-mod answer;
+mod answer_head;
 mod decoding;
 mod mapping;
 
@@ -120,11 +120,12 @@ fn fields_of(bytes: &[u8]) -> HeaderMap {
     headers
 }
 
-pub use self::answer::answer_head;
+pub use self::answer_head::answer_head;
 pub use self::mapping::mapping;
 pub use crate::caller::jwt::fuzzing::jwt;
 pub use crate::server::fuzzing::{frame_stream as frames, guard};
 pub use crate::token::fuzzing::token_answer;
+pub use crate::upstream::fuzzing::answer;
 
 #[cfg(test)]
 mod tests;

@@ -278,9 +278,6 @@ fn attempts<'a>(
     let destination = Destination::of(named, &proxy.pools, prepared.protocol);
     let principal = decide::principal(named, callers);
     let cell = prepared.cell.take();
-    if cell.is_some() {
-        prepared.make_room(named.injected());
-    }
     let limits = RelayLimits {
         idle: settings.timeouts.idle,
         stream_idle: settings.streams.idle,
@@ -289,7 +286,6 @@ fn attempts<'a>(
     };
     proxy.retries.earn();
     let (retries, pseudonym) = (&proxy.retries, &proxy.shared.pseudonym);
-    let prepared = *prepared;
     (Attempts { named, principal, cell, prepared, body, destination, retries, connection, pseudonym, end }, limits)
 }
 

@@ -43,7 +43,7 @@ pub use self::drain::{Distrust, Drain, DrainHandle};
 pub use self::listener::{BindError, Bound};
 pub use self::pace::{LeastPace, Pace};
 pub use self::signals::{Hangups, Signals};
-pub use self::watch::Watch;
+pub use self::watch::{Alarm, Watch};
 pub use self::worker::{Serving, Shape, Worker, Workers};
 
 /// What a listener serves: one answer for every arrival.

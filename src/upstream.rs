@@ -9,12 +9,13 @@ mod connection;
 mod form;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod http1;
 mod idle;
-mod interim;
 mod multiplex;
 mod opener;
 mod pool;
 mod refusal;
+mod request;
 mod stoppable;
 mod stream;
 
@@ -30,9 +31,10 @@ use crate::secret::Secret;
 use crate::tls::{self, Alpn};
 
 pub use self::connection::{Lease, SendError};
-pub use self::interim::Interims;
-pub use self::opener::{CheckoutError, LONGEST_HEAD};
+pub use self::http1::LONGEST_HEAD;
+pub use self::opener::CheckoutError;
 pub use self::pool::{Pool, PoolLimits, Pools};
+pub use self::request::RequestHead;
 
 /// After this long without an acknowledgement an HTTP/2 connection counts as dead: no pings are sent on it, which gRPC
 /// servers would punish, and without either it would linger. Not for HTTP/1, where a server that is slow to read an
@@ -54,6 +56,26 @@ pub struct Endpoint {
     pub addresses: Addresses,
     /// Who named it.
     pub named_by: NamedBy,
+}
+
+/// What went wrong on a connection to an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// Over HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+    /// The connection failed.
+    #[error("the connection failed")]
+    Io(#[source] std::io::Error),
+    /// The connection ended, and the answer had not.
+    #[error("the connection ended before the answer")]
+    Ended,
+    /// What came is no answer, or can be read in two ways.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The request body failed on our side.
+    #[error("the request body ended early")]
+    RequestBody(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// `http` of a named credential.

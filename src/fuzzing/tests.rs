@@ -9,7 +9,7 @@ use super::*;
 /// A property by the name of its fuzz target.
 type Property = (&'static str, fn(&[u8]));
 
-const PROPERTIES: [Property; 11] = [
+const PROPERTIES: [Property; 12] = [
     ("target", target),
     ("fields", fields),
     ("challenge", challenge),
@@ -21,6 +21,7 @@ const PROPERTIES: [Property; 11] = [
     ("mapping", mapping),
     ("jwt", jwt),
     ("answer_head", answer_head),
+    ("answer", answer),
 ];
 
 #[test]

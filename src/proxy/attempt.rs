@@ -17,7 +17,7 @@ use super::plan::NamedCredential;
 use super::prepare::Prepared;
 use super::record::OpenRecord;
 use super::refusal::Change;
-use super::replay::{AttemptBody, CallerBody, Progress};
+use super::replay::{CallerBody, Progress};
 use super::sent::Kept;
 use super::settings::Replay;
 use super::upgrade::Upgrade;
@@ -28,7 +28,6 @@ use crate::header::{self, Pseudonym};
 use crate::limit::{Limit, RetryBudget};
 use crate::server::Connection;
 use crate::token::{Cell, MintFailure, MintFailureKind, Principal, Renewal, Token, Verdict};
-use crate::upstream::Lease;
 
 /// One exchange with the upstream.
 pub(super) struct Attempts<'a> {
@@ -36,7 +35,7 @@ pub(super) struct Attempts<'a> {
     pub(super) principal: Option<&'a Principal>,
     /// Where the principal's tokens for this exchange are; none: there is no token to attach.
     pub(super) cell: Option<Arc<Cell>>,
-    pub(super) prepared: Prepared,
+    pub(super) prepared: Box<Prepared>,
     pub(super) body: CallerBody,
     pub(super) destination: Destination<'a>,
     pub(super) retries: &'a RetryBudget,
@@ -50,7 +49,6 @@ pub(super) struct Attempts<'a> {
 /// The answer that the caller will see.
 pub(super) struct Answered {
     pub(super) answer: Response<UpstreamBody>,
-    pub(super) lease: Lease<AttemptBody>,
     pub(super) body: CallerBody,
     /// What the upstream consented to, with a 101.
     pub(super) upgrade: Option<Box<Upgrade>>,
@@ -175,12 +173,12 @@ impl Attempts<'_> {
         let answered = self.with_nonce(attached, answered, open).await?;
         let Some(external) = &self.named.external else { return Ok((answered, Verdict::Accepted)) };
         let rules = external.rejection();
-        let Answered { mut answer, lease, body, upgrade, sent } = answered;
+        let Answered { mut answer, body, upgrade, sent } = answered;
         let mut verdict = rules.head(answer.status(), answer.headers());
         if verdict == Verdict::Look {
             (answer, verdict) = look(answer, &self.prepared.method, rules, self.end).await;
         }
-        let mut answered = Answered { answer, lease, body, upgrade, sent };
+        let mut answered = Answered { answer, body, upgrade, sent };
         if verdict == Verdict::Accepted && self.is_ended_call(&answered) {
             verdict = grpc::head(&answered.answer, rules);
         }

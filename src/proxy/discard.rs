@@ -14,14 +14,14 @@ const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 /// Reads a rejected answer to its end, within bounds, so that its connection can serve the replay; otherwise closes it.
 pub(super) async fn discard(rejected: Answered) {
-    let Answered { answer, lease, body, .. } = rejected;
-    let Some(mut incoming) = answer.into_body().into_rest() else { return };
-    if incoming.size_hint().lower() > DISCARD_BYTES || !matches!(body.progress(), Progress::Ended(_)) {
+    let Answered { answer, body, .. } = rejected;
+    let Some(mut lease) = answer.into_body().into_rest() else { return };
+    if lease.size_hint().lower() > DISCARD_BYTES || !matches!(body.progress(), Progress::Ended(_)) {
         return;
     }
     let drained = async {
         let mut read = 0;
-        while let Some(frame) = incoming.frame().await {
+        while let Some(frame) = lease.frame().await {
             read += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
             if frame.is_err() || read > DISCARD_BYTES {
                 return false;

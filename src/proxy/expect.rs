@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::header::EXPECT;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -64,7 +63,7 @@ impl Attempts<'_> {
     }
 
     /// RFC 9110 10.1.1: what an expectation alone has failed is sent again without one, this time and the next ones.
-    pub(super) fn misses_expectation(&self, answer: &Response<Incoming>) -> bool {
+    pub(super) fn misses_expectation(&self, answer: &Response<()>) -> bool {
         let misses = answer.status() == StatusCode::EXPECTATION_FAILED && self.body.is_held_back();
         if misses {
             self.named.expectations.ignored();

@@ -117,7 +117,9 @@ fn outgoing(prepared: Prepared, named: &NamedCredential, principal: Option<&Prin
     let protocol = prepared.protocol;
     let expects = prepared.expects && protocol == Protocol::Http1;
     let mut headers = prepared.headers.clone();
-    prepared.say(Hop { protocol, expects }, &mut headers);
+    for (name, value) in prepared.say(Hop { protocol, expects }) {
+        headers.insert(name, value);
+    }
     if let Some(principal) = principal.filter(|principal| named.attaches_token() && principal.has_tokens()) {
         let masked = principal.scheme().map_or_else(|| MASK.to_owned(), |scheme| format!("{scheme} {MASK}"));
         if let Ok(value) = HeaderValue::try_from(masked) {

@@ -1,7 +1,7 @@
 //! The way of a request's head through this room, for the fuzz targets.
 
 use http::request::Parts;
-use http::{HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request};
 
 use super::decide::{self, Arrived, Decision, Found};
 use super::plan::Plan;
@@ -11,14 +11,21 @@ use crate::header::Pseudonym;
 use crate::server::Connection;
 use crate::upstream::{Endpoint, Protocol};
 
-/// The head that would be sent for one that came over `connection`, with `token` where it belongs, and where to; none
-/// when the request goes nowhere.
-pub fn outgoing(
-    mut parts: Parts,
-    plan: &Plan,
-    connection: &Connection,
-    token: &HeaderValue,
-) -> Option<(Request<()>, Endpoint, Protocol)> {
+/// A head that would be sent, and where to.
+pub struct Outgoing {
+    /// In origin-form, without the token.
+    pub request: Request<()>,
+    /// What is set for the sending, the token with it.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// The version of HTTP that is spoken there.
+    pub protocol: Protocol,
+}
+
+/// The head that would be sent for one that came over `connection`, with `token` where it belongs; none when the request
+/// goes nowhere.
+pub fn outgoing(mut parts: Parts, plan: &Plan, connection: &Connection, token: &HeaderValue) -> Option<Outgoing> {
     let mut found = Found::default();
     let pseudonym = Pseudonym::default();
     let id = RequestId::fixed("fuzzed");
@@ -30,7 +37,7 @@ pub fn outgoing(
     *request.method_mut() = prepared.method.clone();
     *request.uri_mut() = prepared.target.clone();
     *request.headers_mut() = prepared.headers.clone();
-    prepared.say(hop, request.headers_mut());
-    request.headers_mut().insert(named.injected(), token.clone());
-    Some((request, named.settings.endpoint.clone(), hop.protocol))
+    let mut set = prepared.say(hop);
+    set.push((named.injected().clone(), token.clone()));
+    Some(Outgoing { request, set, endpoint: named.settings.endpoint.clone(), protocol: hop.protocol })
 }

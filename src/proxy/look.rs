@@ -9,9 +9,11 @@ mod decode;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::Body;
 use tokio::time::Instant;
 
 use self::body::Next;
@@ -30,12 +32,12 @@ const TIME: Duration = Duration::from_secs(2);
 
 /// What the rules say about `answer` to a request with this method once a prefix of its body was seen; never
 /// [`Verdict::Look`]. Takes until `end` at most.
-pub(super) async fn look(
-    answer: Response<UpstreamBody>,
+pub(super) async fn look<R: Body<Data = Bytes> + Unpin>(
+    answer: Response<UpstreamBody<R>>,
     method: &Method,
     rules: &RejectionRules,
     end: Option<Instant>,
-) -> (Response<UpstreamBody>, Verdict) {
+) -> (Response<UpstreamBody<R>>, Verdict) {
     let (parts, mut body) = answer.into_parts();
     let judge = |seen: Seen<'_>| rules.body(parts.status, &parts.headers, seen);
     let Some(mut decoder) = decoder(&parts, method) else {
@@ -53,7 +55,11 @@ pub(super) async fn look(
 }
 
 /// Reads until the rules are certain, the body ends, or a bound is reached.
-async fn read(body: &mut UpstreamBody, decoder: &mut Decoder, judge: impl Fn(Seen<'_>) -> Verdict) -> Verdict {
+async fn read<R: Body<Data = Bytes> + Unpin>(
+    body: &mut UpstreamBody<R>,
+    decoder: &mut Decoder,
+    judge: impl Fn(Seen<'_>) -> Verdict,
+) -> Verdict {
     let mut left = READ;
     for _ in 0..PIECES {
         let piece = match body.keep_next().await {

@@ -5,16 +5,14 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
-use http_body::Body as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use super::expect;
 use super::fields::{self, Parties};
 use super::plan::{NamedCredential, Plan};
-use super::replay::AttemptBody;
 use super::settings::HostHeader;
 use super::stop::Stop;
 use super::upgrade::Upgrade;
@@ -25,7 +23,7 @@ use crate::header::{self, CredentialFields, Forwarded, Presence, Pseudonym};
 use crate::server::Connection;
 use crate::target;
 use crate::token::Cell;
-use crate::upstream::{Http, Protocol};
+use crate::upstream::{Http, Protocol, RequestHead};
 
 /// A request head ready to be sent any number of times, the credential aside.
 pub(super) struct Prepared {
@@ -34,8 +32,6 @@ pub(super) struct Prepared {
     pub(super) headers: HeaderMap,
     /// The values of configured fields that are secrets, or made from some.
     pub(super) secrets: Vec<HeaderValue>,
-    /// The field that the credential goes into, once there is room for it.
-    room: Option<HeaderName>,
     /// Where the tokens for this exchange are; none: there is no token to attach.
     pub(super) cell: Option<Arc<Cell>>,
     /// The version of HTTP that is spoken with the upstream.
@@ -50,16 +46,6 @@ pub(super) struct Prepared {
     pub(super) is_grpc: bool,
     /// The protocol that the caller switches to if the upstream does.
     pub(super) upgrade: Option<Box<Upgrade>>,
-}
-
-/// What authorizes one request.
-pub(super) struct Credential<'a> {
-    /// The field that carries the token.
-    pub(super) header: &'a HeaderName,
-    /// The token in it, marked sensitive.
-    pub(super) value: HeaderValue,
-    /// The proof that the token is ours (RFC 9449), where it needs one; for this request alone.
-    pub(super) proof: Option<HeaderValue>,
 }
 
 /// How one request is sent.
@@ -149,7 +135,6 @@ pub(super) fn prepare(
         target: origin_form(outgoing),
         headers: parts.headers,
         secrets,
-        room: None,
         cell: computed.cell,
         protocol,
         expects,
@@ -234,66 +219,31 @@ fn strip_trailers(trailers: &mut HeaderMap, named: &NamedCredential, plan: &Plan
 }
 
 impl Prepared {
-    /// Makes room for the credential. Copies of the head have room for what is in it and no more, so each would have to
-    /// move all of its fields to take one in.
-    pub(super) fn make_room(&mut self, header: &HeaderName) {
-        self.headers.insert(header, HeaderValue::from_static(""));
-        self.room = Some(header.clone());
-    }
-
     /// Whether the caller asked for another protocol with an extended CONNECT.
     pub(super) fn switches_over_http2(&self) -> bool {
         self.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_asked_over_http2())
     }
 
-    /// The head with its credential, and `body`.
-    pub(super) fn request(
-        &self,
-        credential: Option<Credential<'_>>,
-        body: AttemptBody,
-        hop: Hop,
-    ) -> Request<AttemptBody> {
-        // hyper drops a body of unknown length after GET and HEAD, and all traces of it, unless it is told of one.
-        let unannounced = hop.protocol == Protocol::Http1
-            && matches!(self.method, Method::GET | Method::HEAD)
-            && !body.is_end_stream()
-            && body.size_hint().exact().is_none();
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = self.headers.clone();
-        if unannounced {
-            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        self.say(hop, request.headers_mut());
-        match (credential, &self.room) {
-            (Some(Credential { header, value, proof }), _) => {
-                request.headers_mut().insert(header, value);
-                if let Some(proof) = proof {
-                    request.headers_mut().insert(DPOP, proof);
-                }
-            }
-            (None, Some(room)) => drop(request.headers_mut().remove(room)),
-            (None, None) => {}
-        }
-        request
+    /// The head, with what is `set` for one sending of it.
+    pub(super) fn head<'a>(&'a self, set: &'a [(HeaderName, HeaderValue)]) -> RequestHead<'a> {
+        RequestHead { method: &self.method, target: &self.target, headers: &self.headers, set }
     }
-}
 
-impl Prepared {
     /// What we say to the upstream for this one hop (RFC 9110 7.6.1, 7.8, 10.1.1, 10.1.4).
-    pub(super) fn say(&self, hop: Hop, headers: &mut HeaderMap) {
+    pub(super) fn say(&self, hop: Hop) -> Vec<(HeaderName, HeaderValue)> {
+        let mut said = Vec::new();
         if hop.expects {
-            headers.insert(EXPECT, expect::CONTINUE);
+            said.push((EXPECT, expect::CONTINUE));
         }
         if let Some(upgrade) = &self.upgrade {
-            upgrade.ask(headers);
+            said.extend(upgrade.ask());
         } else if self.reads_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+            said.push((TE, HeaderValue::from_static("trailers")));
             if hop.protocol == Protocol::Http1 {
-                headers.insert(CONNECTION, HeaderValue::from_static("te"));
+                said.push((CONNECTION, HeaderValue::from_static("te")));
             }
         }
+        said
     }
 }
 

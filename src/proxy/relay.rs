@@ -15,13 +15,12 @@ use tokio::time::Instant;
 use super::attempt::Answered;
 use super::look::{self, UpstreamBody};
 use super::record::OpenRecord;
-use super::replay::{AttemptBody, CallerBody, Progress};
+use super::replay::{CallerBody, Progress};
 use super::sent::Kept;
 use crate::answer::{PROXY_STATUS, REQUEST_ID};
 use crate::body::{AnswerBody, BodyError};
 use crate::header::{self, Pseudonym};
 use crate::server::Watch;
-use crate::upstream::Lease;
 
 /// Turns the upstream's answer into the caller's.
 pub(super) fn relay(
@@ -30,7 +29,7 @@ pub(super) fn relay(
     pseudonym: &Pseudonym,
     limits: RelayLimits,
 ) -> Response<AnswerBody> {
-    let Answered { answer, lease, body: request_body, sent, .. } = answered;
+    let Answered { answer, body: request_body, sent, .. } = answered;
     let (mut parts, incoming) = answer.into_parts();
     open.record.status = parts.status.as_u16();
     clean(&mut parts, &open, pseudonym);
@@ -59,11 +58,9 @@ pub(super) fn relay(
         request_body.release();
     }
     let end = limits.end;
-    let (lease, open, waiting) = (Some(lease), Some(open), Watch::default());
-    let mut relay = Relay { incoming, lease, request_body, sent, open, idle, end, waiting };
-    if relay.incoming.is_end_stream() {
-        relay.complete();
-    }
+    let (incoming, open, waiting) = (Some(incoming), Some(open), Watch::default());
+    let mut relay = Relay { incoming, request_body, sent, open, idle, end, waiting, is_fresh: false, failed: None };
+    relay.complete_if_ended();
     Response::from_parts(parts, relay.boxed_unsync())
 }
 
@@ -72,9 +69,7 @@ pub(super) fn clean(parts: &mut Parts, open: &OpenRecord, pseudonym: &Pseudonym)
     header::strip_response_hop_by_hop(&mut parts.headers);
     header::append_via(&mut parts.headers, parts.version, pseudonym);
     parts.version = http::Version::HTTP_11;
-    if let Ok(id) = HeaderValue::from_str(&open.record.id) {
-        parts.headers.insert(REQUEST_ID, id);
-    }
+    parts.headers.insert(REQUEST_ID, open.record.id.field());
 }
 
 /// What holds for the answer's body, and for a tunnel in its place.
@@ -92,8 +87,8 @@ pub(super) struct RelayLimits {
 
 /// An answer's body on its way.
 struct Relay {
-    incoming: UpstreamBody,
-    lease: Option<Lease<AttemptBody>>,
+    /// None: it has ended, or failed.
+    incoming: Option<UpstreamBody>,
     request_body: CallerBody,
     /// What trailers must not repeat.
     sent: Option<Box<Kept>>,
@@ -102,12 +97,16 @@ struct Relay {
     idle: Option<Duration>,
     end: Option<Instant>,
     waiting: Watch<()>,
+    /// Whether the last piece may not have been written to the caller.
+    is_fresh: bool,
+    /// How it failed, behind such a piece.
+    failed: Option<BodyError>,
 }
 
 impl Relay {
     /// The answer is complete: the connection can serve others, unless the request is still on its way.
     fn complete(&mut self) {
-        if let Some(lease) = self.lease.take()
+        if let Some(lease) = self.incoming.take().and_then(UpstreamBody::into_rest)
             && matches!(self.request_body.progress(), Progress::Ended(_))
         {
             lease.give_back();
@@ -115,8 +114,14 @@ impl Relay {
         self.open = None;
     }
 
+    fn complete_if_ended(&mut self) {
+        if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
+            self.complete();
+        }
+    }
+
     fn fail(&mut self, error: BodyError) -> BodyError {
-        self.lease = None;
+        self.incoming = None;
         if let Some(mut open) = self.open.take() {
             open.record.error = Some(match &error {
                 BodyError::Upstream(_) => "http_response_incomplete",
@@ -129,14 +134,9 @@ impl Relay {
 
     /// Called when no piece is there: ready when the time for it is over.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
-        let Some(limit) = self.idle.into_iter().chain(left).min() else { return Poll::Pending };
-        ready!(self.waiting.poll_expired(cx, (), limit));
-        Poll::Ready(match (left, self.idle) {
-            (Some(left), Some(idle)) if left >= idle => BodyError::UpstreamIdle,
-            (Some(_), _) => BodyError::TotalTimeout,
-            (None, _) => BodyError::UpstreamIdle,
-        })
+        ready!(self.waiting.poll_over(cx, (), (self.idle, self.end)));
+        let is_end = self.end.is_some_and(|end| end <= Instant::now());
+        Poll::Ready(if is_end { BodyError::TotalTimeout } else { BodyError::UpstreamIdle })
     }
 }
 
@@ -146,8 +146,10 @@ impl Body for Relay {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(this.failed.take().map(Err)) };
+        match Pin::new(incoming).poll_frame(cx) {
             Poll::Pending => {
+                this.is_fresh = false;
                 let error = ready!(this.poll_late(cx));
                 Poll::Ready(Some(Err(this.fail(error))))
             }
@@ -159,28 +161,36 @@ impl Body for Relay {
                         sent.scrub(trailers);
                     }
                 }
+                this.is_fresh = true;
                 if let (Some(data), Some(open)) = (frame.data_ref(), &mut this.open) {
                     open.record.bytes_out += data.len() as u64;
                 }
-                if this.incoming.is_end_stream() {
-                    this.complete();
-                }
+                this.complete_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
                 this.complete();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.fail(BodyError::Upstream(error))))),
+            Poll::Ready(Some(Err(error))) => {
+                let error = this.fail(BodyError::Upstream(error.into()));
+                if !this.is_fresh {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                // What came is passed on, and hyper would drop it with the connection: it writes while this waits.
+                this.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.failed.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

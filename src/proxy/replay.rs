@@ -1,6 +1,6 @@
 //! The caller's request body, kept in part so that it can be sent a second time.
 //!
-//! hyper moves a request's body into the upstream connection, so the body is a shared object: an attempt borrows it,
+//! A request's body moves into the upstream connection, so the body is a shared object: an attempt borrows it,
 //! and the next attempt takes it over. A copy of what was read is kept up to a limit per exchange and a budget of the
 //! whole process; beyond either the body streams on and can no longer be replayed.
 
@@ -296,7 +296,8 @@ impl Source {
             self.trailers = Some(trailers.clone());
             self.trailers_sent = true;
         }
-        self.ended = self.incoming.is_end_stream();
+        // hyper does not tell that trailers end a body.
+        self.ended = frame.is_trailers() || self.incoming.is_end_stream();
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CallerBodyFailed>>> {

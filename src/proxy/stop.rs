@@ -93,12 +93,12 @@ fn refused_by_proxy(status: u16) -> Stop {
 }
 
 /// The request got no answer.
-pub(super) fn send<B>(error: &SendError<B>, connection: &Connection) -> Stop {
+pub(super) fn send(error: &SendError, connection: &Connection) -> Stop {
     match error {
         SendError::RequestBody(_) => Stop::new(connection.body_failure().unwrap_or(Failure::BadRequest)),
         SendError::Broken(_) => Stop::new(Failure::UpstreamProtocol),
         SendError::Proxy { status } => refused_by_proxy(*status),
-        SendError::Unsent(_) | SendError::Refused(_) | SendError::Lost(_) => {
+        SendError::Unsent | SendError::Refused(_) | SendError::Lost(_) => {
             // The caller's body may have been the reason why hyper gave the connection up.
             let failure = connection.body_failure().unwrap_or(Failure::UpstreamClosed);
             Stop::new(failure)

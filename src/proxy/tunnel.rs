@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::Response;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
@@ -45,9 +45,7 @@ impl Tunnel {
     pub(super) fn answer(self, mut open: OpenRecord, idle: Duration, connection: &Connection) -> Response<AnswerBody> {
         let mut answer = Response::new(body::empty());
         open.record.status = answer.status().as_u16();
-        if let Ok(id) = HeaderValue::from_str(&open.record.id) {
-            answer.headers_mut().insert(REQUEST_ID, id);
-        }
+        answer.headers_mut().insert(REQUEST_ID, open.record.id.field());
         let until = Until {
             idle: Some(idle),
             half_closed: Some(idle.min(HALF_CLOSED)),

@@ -11,8 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
@@ -78,10 +77,9 @@ impl Upgrade {
         self.accept.is_some()
     }
 
-    /// Asks the upstream in our turn.
-    pub(super) fn ask(&self, headers: &mut HeaderMap) {
-        headers.insert(CONNECTION, UPGRADE_OPTION);
-        headers.insert(UPGRADE, self.protocol.clone());
+    /// The fields that ask the upstream in our turn, and tell the caller that it agreed.
+    pub(super) fn ask(&self) -> [(HeaderName, HeaderValue); 2] {
+        [(CONNECTION, UPGRADE_OPTION), (UPGRADE, self.protocol.clone())]
     }
 
     /// Whether a 101 with these fields is the consent that was asked for.
@@ -103,7 +101,7 @@ fn caller(parts: &mut Parts) -> OnUpgrade {
 
 impl Attempts<'_> {
     /// What the upstream consented to where it switched protocols; an error where nobody had asked for that.
-    pub(super) fn switched(&self, answer: &Response<Incoming>) -> Result<Option<Box<Upgrade>>, Stop> {
+    pub(super) fn switched(&self, answer: &Response<()>) -> Result<Option<Box<Upgrade>>, Stop> {
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(None);
         }
@@ -141,18 +139,18 @@ pub(super) fn switch(
     pseudonym: &Pseudonym,
     until: Until,
 ) -> Response<AnswerBody> {
-    let Answered { mut answer, lease, .. } = answered;
-    let upstream = hyper::upgrade::on(&mut answer);
-    let (mut parts, _) = answer.into_parts();
+    let (mut parts, upstream) = answered.answer.into_parts();
     relay::clean(&mut parts, &open, pseudonym);
     if upgrade.is_asked_over_http2() {
         parts.status = StatusCode::OK;
         parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
     } else {
-        upgrade.ask(&mut parts.headers);
+        for (name, value) in upgrade.ask() {
+            parts.headers.insert(name, value);
+        }
     }
     open.record.status = parts.status.as_u16();
-    tunnel::open((upgrade.caller, upstream), lease, open, until);
+    tunnel::open(upgrade.caller, upstream.into_rest(), open, until);
     Response::from_parts(parts, body::empty())
 }
 

@@ -1,7 +1,7 @@
 //! What is known of one caller's connection: shared between the guard, which sees the bytes, and the service, which
 //! answers the requests.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, StatusCode};
@@ -12,8 +12,8 @@ use super::ListenerSettings;
 use super::drain::Distrust;
 use super::interim::Interims;
 use super::pace::LeastPace;
+use super::watch::Alarm;
 use crate::answer::Failure;
-use crate::body::Valve;
 use crate::peer::{Certificate, Peer};
 
 /// What TLS told of a caller.
@@ -89,8 +89,9 @@ pub struct Connection {
     /// hyper's side of the switch, to get the socket back from it when the switch is declined.
     pending: Mutex<Option<OnUpgrade>>,
     body: AtomicU8,
-    /// Shut while the caller has not taken what was last written to it.
-    valve: Arc<Valve>,
+    alarm: Mutex<Alarm>,
+    /// Whether the caller has not taken what was last written to it.
+    is_behind: AtomicBool,
 }
 
 impl Connection {
@@ -113,7 +114,8 @@ impl Connection {
             switch: AtomicU8::new(Switch::None as u8),
             pending: Mutex::new(None),
             body: AtomicU8::new(BodyRead::Whole as u8),
-            valve: Arc::default(),
+            alarm: Mutex::default(),
+            is_behind: AtomicBool::new(false),
         }
     }
 
@@ -211,10 +213,25 @@ impl Connection {
         &self.pending
     }
 
-    /// Shut while the caller has to take what was written before it is given more. Never over HTTP/2, which has windows.
+    /// What wakes the exchange at hand. Each waits for its upstream, and few until the end.
     #[must_use]
-    pub fn valve(&self) -> &Arc<Valve> {
-        &self.valve
+    pub fn alarm(&self) -> &Mutex<Alarm> {
+        &self.alarm
+    }
+
+    /// Whether the caller has to take what was written before it is given more of its answer: hyper would collect it, and
+    /// the next piece would be read from the upstream. Never over HTTP/2, which has windows.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether it has; whether that is a change.
+    pub(super) fn set_behind(&self, is_behind: bool) -> bool {
+        let is_change = self.is_behind() != is_behind;
+        if is_change {
+            self.is_behind.store(is_behind, Ordering::Relaxed);
+        }
+        is_change
     }
 
     pub(super) fn set_body(&self, body: BodyRead) {

@@ -157,7 +157,7 @@ impl http_body::Body for Answering {
         let this = self.project();
         // hyper would take more of the answer until its buffer is full. The guard wakes the connection when its socket
         // takes bytes again.
-        if this.connection.valve().is_shut() {
+        if this.connection.is_behind() {
             return Poll::Pending;
         }
         this.body.poll_frame(cx)

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::PoolLimits;
-use super::connection::Link;
+use super::http1::Link;
 
 /// The stack.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Stack<B> {
 
 #[derive(Debug)]
 struct Idle<B> {
-    link: Link<B>,
+    link: Box<Link<B>>,
     since: Instant,
 }
 
@@ -36,24 +36,22 @@ impl<B> Stack<B> {
         Self { idle: Mutex::new(Vec::new()), sweeping: AtomicBool::new(false) }
     }
 
-    /// The one that was used last, if it is young enough.
-    pub(super) fn pop(&self, limits: &PoolLimits) -> Option<Link<B>> {
+    /// The one that was used last and is still open, if it is young enough.
+    pub(super) fn pop(&self, limits: &PoolLimits) -> Option<Box<Link<B>>> {
         let mut idle = self.idle.lock();
-        while let Some(connection) = idle.pop() {
-            if connection.link.sender.is_closed() {
-                continue;
-            }
-            if connection.since.elapsed() < limits.idle {
+        while let Some(mut connection) = idle.pop() {
+            if connection.since.elapsed() >= limits.idle {
+                // A stack: what lies below has been idle for even longer.
+                idle.clear();
+            } else if !connection.link.is_dead() {
                 return Some(connection.link);
             }
-            // A stack: what lies below has been idle for even longer.
-            idle.clear();
         }
         None
     }
 
     /// Takes a connection whose exchange is complete; one that is too old, or too many, closes.
-    pub(super) fn push(&self, link: Link<B>, limits: &PoolLimits) -> Sweeping {
+    pub(super) fn push(&self, link: Box<Link<B>>, limits: &PoolLimits) -> Sweeping {
         let now = Instant::now();
         let mut idle = self.idle.lock();
         if idle.len() >= limits.idle_connections || now.duration_since(link.opened) >= limits.age {
@@ -64,10 +62,10 @@ impl<B> Stack<B> {
         if self.sweeping.swap(true, Ordering::Relaxed) { Sweeping::Fine } else { Sweeping::Start }
     }
 
-    /// Closes connections that nobody asked for in time; false when none is left.
+    /// Closes connections that nobody asked for in time, or that the server has closed; false when none is left.
     pub(super) fn sweep(&self, longest: Duration) -> bool {
         let mut idle = self.idle.lock();
-        idle.retain(|connection| !connection.link.sender.is_closed() && connection.since.elapsed() < longest);
+        idle.retain_mut(|connection| connection.since.elapsed() < longest && !connection.link.is_dead());
         if idle.is_empty() {
             self.sweeping.store(false, Ordering::Relaxed);
         }

@@ -80,6 +80,7 @@ pub(super) struct Stream<B> {
     state: Arc<State>,
     open: Arc<Open>,
     body: Option<Arc<Off>>,
+    answer: Option<Incoming>,
 }
 
 impl<B> Trunks<B> {
@@ -172,7 +173,7 @@ impl<B> Trunk<B> {
     fn stream(&self, open: &Arc<Open>) -> Stream<B> {
         self.state.streams.fetch_add(1, Ordering::Relaxed);
         let state = Arc::clone(&self.state);
-        Stream { sender: self.sender.clone(), state, open: Arc::clone(open), body: None }
+        Stream { sender: self.sender.clone(), state, open: Arc::clone(open), body: None, answer: None }
     }
 
     fn takes_more(&self, now: Instant, limits: &PoolLimits) -> bool {
@@ -197,26 +198,39 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// As [`Lease::send`](super::Lease::send).
-    pub(super) async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError<B>> {
+    pub(super) async fn send(&mut self, request: Request<B>) -> Result<Response<()>, SendError> {
         let (head, body) = request.into_parts();
         let (body, off) = Stoppable::new(body);
         self.body = off;
         let sent = self.sender.try_send_request(Request::from_parts(head, body)).await;
-        sent.map_err(|mut error| {
-            if let Some(request) = error.take_message() {
+        let answer = sent.map_err(|mut error| {
+            if error.take_message().is_some() {
                 self.leave();
-                return SendError::Unsent(Box::new(request.map(Stoppable::into_inner)));
+                return SendError::Unsent;
             }
             let error = error.into_error();
             if refusal::ends_connection(&error) {
                 self.leave();
             }
             match refusal::fate(&error) {
-                Fate::Refused => SendError::Refused(error),
-                Fate::Broken => SendError::Broken(error),
-                Fate::Lost => SendError::Lost(error),
+                Fate::Refused => SendError::Refused(error.into()),
+                Fate::Broken => SendError::Broken(error.into()),
+                Fate::Lost => SendError::Lost(error.into()),
             }
-        })
+        })?;
+        let (head, answer) = answer.into_parts();
+        self.answer = Some(answer);
+        Ok(Response::from_parts(head, ()))
+    }
+
+    /// The content of its answer, once the head is there.
+    pub(super) fn answer(&self) -> Option<&Incoming> {
+        self.answer.as_ref()
+    }
+
+    /// The same, to be read.
+    pub(super) fn answer_mut(&mut self) -> Option<&mut Incoming> {
+        self.answer.as_mut()
     }
 
     fn leave(&self) {

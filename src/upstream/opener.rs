@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{Notify, oneshot};
 
-use super::connection::Link;
+use super::http1::Link;
 use super::multiplex::Trunk;
 use super::stoppable::Stoppable;
-use super::stream::{Taker, UpstreamStream};
+use super::stream::UpstreamStream;
 use super::{Endpoint, PoolLimits, Protocol};
 use crate::connect::{self, ConnectError, Route};
 use crate::metrics::UpstreamMetrics;
@@ -56,9 +56,6 @@ impl From<ConnectError> for CheckoutError {
         Self::Connect(Arc::new(error))
     }
 }
-
-/// Longest head of an answer in bytes; hyper's own bound is three times that.
-pub const LONGEST_HEAD: usize = 128 * 1024;
 
 /// The open connections of one pool.
 #[derive(Debug, Default)]
@@ -100,22 +97,8 @@ impl Opener {
     }
 
     /// A connection that carries one exchange at a time.
-    pub(super) async fn http1<B>(&self, connect: Duration) -> Result<Link<B>, CheckoutError>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let stream = self.stream(connect).await?;
-        let (is_plain, taker) = (stream.tls_version().is_none(), Taker::default());
-        let stream = UpstreamStream::new((stream, is_plain), taker.clone(), self.counted());
-        let handshake = http1::Builder::new().max_buf_size(LONGEST_HEAD).handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| CheckoutError::Handshake(Arc::new(error)))?;
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "an upstream connection ended early");
-            }
-        });
-        Ok(Link::new(sender, taker, task.abort_handle()))
+    pub(super) async fn http1<B>(&self, connect: Duration) -> Result<Link<B>, CheckoutError> {
+        Ok(Link::new(UpstreamStream::new(self.stream(connect).await?, self.counted())))
     }
 
     /// A connection that carries many exchanges at once. The server has spoken first, so its limits are known.
@@ -187,7 +170,7 @@ pub(super) struct Counted {
     open: Arc<Open>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Counted {
     /// Counts for nobody.
     pub(super) fn none() -> Self {

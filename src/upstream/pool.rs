@@ -11,8 +11,9 @@ use http_body::Body;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::connection::{Carrier, Lease, Link};
+use super::connection::{Carrier, Lease};
 use super::form::Form;
+use super::http1::Link;
 use super::idle::{Stack, Sweeping};
 use super::multiplex::{Found, Trunks};
 use super::opener::{CheckoutError, Opener};
@@ -22,6 +23,9 @@ use crate::metrics::Metrics;
 
 /// With more pools than this, those that hold nothing are given up before another is made.
 const POOLS: usize = 512;
+
+/// How often idle connections are looked through for those that a server has closed.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Bounds of every pool.
 #[derive(Clone, Copy, Debug)]
@@ -113,14 +117,14 @@ impl<B> Pool<B> {
 pub struct Pool<B> {
     opener: Opener,
     form: Form,
-    connections: Connections<B>,
+    pub(super) connections: Connections<B>,
     /// For an upstream that turns out to speak HTTP/2 only; there where that is allowed and can be noticed.
     otherwise: Option<Arc<Pool<B>>>,
     speaks_http2_only: AtomicBool,
 }
 
 #[derive(Debug)]
-enum Connections<B> {
+pub(super) enum Connections<B> {
     Http1(Stack<B>),
     Http2(Trunks<B>),
 }
@@ -213,14 +217,11 @@ where
     /// # Errors
     /// When a new one was needed and could not be opened within `connect`.
     pub async fn checkout(self: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
-        if let Connections::Http1(stack) = &self.connections {
-            while let Some(mut link) = stack.pop(&self.opener.limits) {
-                // Its last answer has been read to the end, so it becomes ready with the next turn of its task, or fails.
-                if link.sender.is_ready() || link.sender.ready().await.is_ok() {
-                    self.opener.metrics.reused();
-                    return Ok(Lease::new(Carrier::Http1(link), Arc::clone(self), true));
-                }
-            }
+        if let Connections::Http1(stack) = &self.connections
+            && let Some(link) = stack.pop(&self.opener.limits)
+        {
+            self.opener.metrics.reused();
+            return Ok(Lease::new(Carrier::Http1(link), Arc::clone(self), true));
         }
         self.open(connect).await
     }
@@ -248,7 +249,7 @@ where
             return Err(CheckoutError::Busy);
         }
         match (self.opener.http1(connect).await, &self.otherwise) {
-            (Ok(link), _) => Ok(Lease::new(Carrier::Http1(link), Arc::clone(self), false)),
+            (Ok(link), _) => Ok(Lease::new(Carrier::Http1(Box::new(link)), Arc::clone(self), false)),
             (Err(error), Some(otherwise)) if is_other_protocol(&error) => {
                 self.speaks_http2_only.store(true, Ordering::Relaxed);
                 self.open_otherwise(otherwise, deadline.saturating_duration_since(Instant::now())).await
@@ -326,7 +327,7 @@ where
     }
 
     /// Takes back a connection whose exchange is complete.
-    pub(super) fn put(self: &Arc<Self>, link: Link<B>) {
+    pub(super) fn put(self: &Arc<Self>, link: Box<Link<B>>) {
         if let Connections::Http1(stack) = &self.connections {
             self.sweep(stack.push(link, &self.opener.limits));
         }
@@ -342,7 +343,7 @@ where
     async fn swept(self: Arc<Self>) {
         let limits = &self.opener.limits;
         loop {
-            tokio::time::sleep(limits.idle / 2).await;
+            tokio::time::sleep(SWEEP.min(limits.idle / 2)).await;
             let has_more = match &self.connections {
                 Connections::Http1(stack) => stack.sweep(limits.idle),
                 Connections::Http2(trunks) => trunks.sweep(limits),

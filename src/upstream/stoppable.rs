@@ -43,11 +43,6 @@ impl<B: Body> Stoppable<B> {
         let off = (!body.is_end_stream()).then(Arc::default);
         (Self { body, off: off.clone() }, off)
     }
-
-    /// The body alone.
-    pub(super) fn into_inner(self) -> B {
-        self.body
-    }
 }
 
 impl<B> Body for Stoppable<B>

@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
-use super::{CheckoutError, Endpoint, Http, Lease, Pool, PoolLimits, Pools, Protocol};
+use super::{CheckoutError, Endpoint, Http, Lease, Pool, PoolLimits, Pools, Protocol, RequestHead, SendError};
 use crate::connect::{Addresses, ConnectError, HttpProxy};
 use crate::metrics::Metrics;
 
@@ -62,15 +64,30 @@ fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint::new(None, address.to_string().parse().unwrap())
 }
 
-fn request(body: &'static str) -> Request<Outgoing> {
-    let request = Request::post("/a?b").header("host", "virtual.test");
-    request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap()
+/// The head of an answer to a POST with these fields.
+async fn send<B>(
+    lease: &mut Lease<B>,
+    fields: &[(&'static str, &'static str)],
+    body: B,
+) -> Result<StatusCode, SendError>
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let field =
+        |(name, value): &(&'static str, &'static str)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    let headers = [("host", "virtual.test")].iter().chain(fields).map(field).collect();
+    let target = Uri::from_static("/a?b");
+    let head = RequestHead { method: &Method::POST, target: &target, headers: &headers, set: &[] };
+    lease.send(head, body, |_, _| {}).await.map(|answer| answer.status())
+}
+
+fn full(body: &'static str) -> Outgoing {
+    Full::new(Bytes::from_static(body.as_bytes()))
 }
 
 async fn ask(lease: &mut Lease<Outgoing>) -> Bytes {
-    let answer = lease.send(request("body")).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    answer.into_body().collect().await.unwrap().to_bytes()
+    assert_eq!(send(lease, &[], full("body")).await.unwrap(), StatusCode::OK);
+    lease.collect().await.unwrap().to_bytes()
 }
 
 #[tokio::test]
@@ -147,7 +164,8 @@ async fn a_connection_goes_when_it_was_idle_for_too_long_and_takes_no_more_when_
         for _ in 0..3 {
             let mut lease = pool.checkout(LONG).await.unwrap();
             assert!(!lease.is_reused());
-            lease.send(request("body")).await.unwrap().into_body().collect().await.unwrap();
+            send(&mut lease, &[], full("body")).await.unwrap();
+            lease.frame().await.map(Result::unwrap);
             lease.give_back();
         }
     }
@@ -177,9 +195,9 @@ async fn answered(mut socket: TcpStream, answer: &'static [u8]) {
     let _ = tokio::io::copy(&mut read, &mut write).await;
 }
 
-/// B42: an upgraded connection outlives its lease, closes with what it became, and serves no other exchange.
+/// B42: an upgraded connection closes with what it became, and serves no other exchange.
 #[tokio::test]
-async fn an_upgraded_connection_outlives_its_lease_and_never_returns() {
+async fn an_upgraded_connection_closes_with_what_it_became_and_never_returns() {
     let address = http1(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
     let metrics = Metrics::new();
     let endpoint = endpoint(address);
@@ -188,20 +206,13 @@ async fn an_upgraded_connection_outlives_its_lease_and_never_returns() {
         &endpoint,
         Protocol::Http1,
     );
-    for is_given_back in [false, true] {
+    for _ in 0..2 {
         let mut lease = pool.checkout(LONG).await.unwrap();
         assert!(!lease.is_reused());
-        let mut request = request("");
-        request.headers_mut().insert("connection", "upgrade".parse().unwrap());
-        request.headers_mut().insert("upgrade", "echo".parse().unwrap());
-        let answer = lease.send(request).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let mut upgraded = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
-        if is_given_back {
-            lease.give_back()
-        } else {
-            drop(lease)
-        }
+        let status = send(&mut lease, &[("connection", "upgrade"), ("upgrade", "echo")], full("")).await.unwrap();
+        assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
+        let (mut upgraded, early) = lease.into_switched().unwrap();
+        assert!(early.is_empty());
         upgraded.write_all(b"hello").await.unwrap();
         let mut read = [0; 5];
         upgraded.read_exact(&mut read).await.unwrap();
@@ -223,8 +234,7 @@ async fn a_dropped_lease_resets_its_stream_and_leaves_the_connection_to_others()
     for _ in 0..20 {
         // More than the server allows at once: each is reset before the next.
         let mut lease = pool.checkout(LONG).await.unwrap();
-        let request = Request::post("/").header("host", "a").body(Endless).unwrap();
-        let sent = tokio::time::timeout(Duration::from_millis(5), lease.send(request)).await;
+        let sent = tokio::time::timeout(Duration::from_millis(5), send(&mut lease, &[], Endless)).await;
         assert!(sent.is_err(), "the server waits for the body");
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
@@ -290,5 +300,92 @@ fn http2_is_spoken_where_it_is_needed_or_asked_for() {
     ] {
         let endpoint = Endpoint { http, ..Endpoint::new(None, "a.test".parse().unwrap()) };
         assert_eq!((endpoint.protocol(true), endpoint.protocol(false)), (needed, otherwise));
+    }
+}
+
+/// A pool of an upstream that answers a request's head with `early`, reads `body` bytes and says the rest; and what was
+/// read behind the head.
+async fn hasty(
+    early: &'static [u8],
+    body: usize,
+    rest: &'static [u8],
+) -> (Arc<Pool<Outgoing>>, oneshot::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, read) = oneshot::channel();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        socket.write_all(early).await.unwrap();
+        let mut all = vec![0; body];
+        let whole = socket.read_exact(&mut all).await.unwrap_or_default();
+        socket.write_all(rest).await.unwrap();
+        told.send(whole).unwrap();
+        // Open until the other side closes.
+        let _ = socket.read_u8().await;
+    });
+    (pool_of(PoolLimits::default(), &endpoint(address), Protocol::Http1), read)
+}
+
+/// More than sockets hold.
+const LARGE: usize = 16 << 20;
+
+fn large() -> Outgoing {
+    Full::new(vec![b'a'; LARGE].into())
+}
+
+/// An answer that came before its request was written is no reason to cut the request off: all of it was taken.
+#[tokio::test]
+async fn a_request_is_written_to_its_end_behind_an_early_answer() {
+    for (early, rest) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", ""),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n", "0\r\n\r\n"),
+    ] {
+        let (pool, read) = hasty(early.as_bytes(), LARGE, rest.as_bytes()).await;
+        let mut lease = pool.checkout(LONG).await.unwrap();
+        assert!(send(&mut lease, &[], large()).await.unwrap().is_success());
+        lease.detach_request();
+        while !lease.is_end_stream() && lease.frame().await.transpose().unwrap().is_some() {}
+        lease.give_back();
+        assert_eq!(read.await.unwrap(), LARGE, "{early}");
+        let again = tokio::time::timeout(LONG, async {
+            // It is back as soon as the last byte is written.
+            while match &pool.connections {
+                super::pool::Connections::Http1(stack) => stack.is_empty(),
+                super::pool::Connections::Http2(_) => true,
+            } {
+                tokio::task::yield_now().await;
+            }
+            pool.checkout(LONG).await.unwrap().is_reused()
+        });
+        assert!(again.await.unwrap(), "{early}");
+    }
+}
+
+/// A connection that became somebody's own serves nobody else, however its exchange ends.
+#[tokio::test]
+async fn a_spent_connection_never_returns() {
+    for (early, rest) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n", "0\r\n\r\n"),
+    ] {
+        let (pool, read) = hasty(early.as_bytes(), LARGE, rest.as_bytes()).await;
+        let mut lease = pool.checkout(LONG).await.unwrap();
+        lease.spend();
+        send(&mut lease, &[], large()).await.unwrap();
+        lease.detach_request();
+        while !lease.is_end_stream() && lease.frame().await.transpose().unwrap().is_some() {}
+        lease.give_back();
+        read.await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let super::pool::Connections::Http1(stack) = &pool.connections else { panic!("a pool of HTTP/2") };
+        assert!(stack.is_empty(), "{early}");
     }
 }

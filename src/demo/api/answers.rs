@@ -124,7 +124,7 @@ fn status(code: Option<u16>) -> Response<AnswerBody> {
 }
 
 fn echo(head: &Parts, body: Incoming) -> Response<AnswerBody> {
-    let mut answer = Response::new(body.map_err(BodyError::Upstream).boxed_unsync());
+    let mut answer = Response::new(body.map_err(|error| BodyError::Upstream(error.into())).boxed_unsync());
     if let Some(content_type) = head.headers.get(CONTENT_TYPE) {
         answer.headers_mut().insert(CONTENT_TYPE, content_type.clone());
     }

@@ -1,18 +1,19 @@
 //! One attempt: the request with what is attached goes over a connection of the pool, and over another one where that
 //! was dead or refused it, until the head of an answer is there.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{HeaderName, HeaderValue, Response, Version};
 use tokio::time::Instant;
 
 use super::super::destination::Way;
 use super::super::interim::Following;
 use super::super::look::UpstreamBody;
-use super::super::prepare::{Credential, DPOP, Hop};
+use super::super::prepare::{DPOP, Hop};
 use super::super::replay::{AttemptBody, Gate, Progress};
 use super::super::sent::Sent;
 use super::super::settings::Timeouts;
@@ -38,23 +39,26 @@ impl Attempts<'_> {
         let way = self.destination.way(self.named, attached.map(|attached| attached.token))?;
         let connect = self.connect_time();
         let mut lease = way.pool().checkout(connect).await.map_err(|error| stop::checkout(&error))?;
-        let mut request = self.request(attached, &way, &lease)?;
+        let (mut set, mut body) = self.request(attached, &way, &lease)?;
         let mut unsent = 0;
         let mut lost = false;
         loop {
             let was_reused = lease.is_reused();
-            let sent = self.sent(attached, &request);
+            let sent = self.sent(attached, &set);
             let answered = {
-                let following = Following::new(&mut request, self, &sent);
-                let sending = std::pin::pin!(self.send(&mut lease, request));
-                self.answered(sending, following).await?
+                let following = Following::new(self, &sent);
+                let sending = std::pin::pin!(self.send(&mut lease, (&set, body), &following));
+                self.answered(sending).await?
             };
             match answered {
-                Ok(answer) if self.misses_expectation(&answer) => request = self.request(attached, &way, &lease)?,
+                Ok(answer) if self.misses_expectation(&answer) => {}
                 Ok(mut answer) => {
                     open.record.upstream_status = Some(answer.status().as_u16());
                     let upgrade = self.switched(&answer)?;
-                    if !header::is_framed_once(answer.version(), answer.headers()) {
+                    // Over HTTP/1 the connection has seen to it.
+                    if answer.version() == Version::HTTP_2
+                        && !header::is_framed_once(answer.version(), answer.headers())
+                    {
                         return Err(Stop::with(
                             Failure::UpstreamProtocol,
                             "the answer's length can be read in two ways",
@@ -66,78 +70,71 @@ impl Attempts<'_> {
                     sent.scrub(answer.headers_mut());
                     let body = self.body.clone();
                     let sent = if self.passes_trailers() { sent.keep() } else { None };
-                    return Ok(Answered { answer: answer.map(UpstreamBody::new), lease, body, upgrade, sent });
+                    lease.detach_request();
+                    let answer = answer.map(|()| UpstreamBody::new(lease));
+                    return Ok(Answered { answer, body, upgrade, sent });
                 }
                 // Nobody has seen it, nor its proof.
-                Err(SendError::Unsent(returned)) if unsent < UNSENT_RETRIES => {
+                Err(SendError::Unsent) if unsent < UNSENT_RETRIES => {
                     unsent += 1;
                     way.pool().stale();
-                    request = *returned;
                 }
                 Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
                 // The upstream says that nothing was applied (RFC 9113 8.7), so the method does not matter.
                 Err(SendError::Refused(error)) if unsent < UNSENT_RETRIES && self.body.take_over().is_ok() => {
                     tracing::debug!(%error, "the upstream refused a stream; sending again on another connection");
                     unsent += 1;
-                    request = self.request(attached, &way, &lease)?;
                 }
                 Err(SendError::Lost(error)) if was_reused && !lost && self.may_repeat() => {
                     if !self.retries.spend() {
                         open.limit = Some(Limit::Retries);
-                        return Err(stop::send(&SendError::<AttemptBody>::Lost(error), self.connection));
+                        return Err(stop::send(&SendError::Lost(error), self.connection));
                     }
                     tracing::debug!(%error, "a pooled connection was dead; sending again on a new one");
                     lost = true;
                     way.pool().stale();
-                    request = self.request(attached, &way, &lease)?;
                 }
                 Err(error) => return Err(stop::send(&error, self.connection)),
             }
             lease = way.pool().open(self.connect_time()).await.map_err(|error| stop::checkout(&error))?;
+            (set, body) = self.request(attached, &way, &lease)?;
         }
     }
 
-    /// The next request to send. A proof serves one request only (RFC 9449 4.2), so each gets its own.
+    /// What is set, and the body, of the next request to send. A proof serves one request only (RFC 9449 4.2), so each
+    /// gets its own.
     fn request(
         &self,
         attached: Option<&Attached<'_>>,
         way: &Way<'_>,
         lease: &Lease<AttemptBody>,
-    ) -> Result<Request<AttemptBody>, Stop> {
-        let mut request = self.authorized(attached, way.origin(), lease.protocol())?;
-        if let Some(host) = way.host(self.named) {
-            request.headers_mut().insert(HOST, host.clone());
-        }
-        Ok(request)
-    }
-
-    fn authorized(
-        &self,
-        attached: Option<&Attached<'_>>,
-        origin: &str,
-        protocol: Protocol,
-    ) -> Result<Request<AttemptBody>, Stop> {
+    ) -> Result<(Vec<(HeaderName, HeaderValue)>, AttemptBody), Stop> {
+        let protocol = lease.protocol();
         if self.prepared.upgrade.is_some() && protocol != Protocol::Http1 {
             return Err(upgrade::impossible());
         }
         let hop = Hop { protocol, expects: self.prepared.expects && self.expects_in_turn(protocol) };
-        let body = self.body.attempt(if hop.expects { Gate::Shut(None) } else { Gate::Open });
-        let Some(attached) = attached else { return Ok(self.prepared.request(None, body, hop)) };
-        let proof = match attached.cell.dpop() {
-            Some(_) => attached.proof(&self.prepared, origin).transpose()?,
-            None => None,
-        };
-        let credential = Credential { header: self.named.injected(), value: attached.value.clone(), proof };
-        Ok(self.prepared.request(Some(credential), body, hop))
+        let mut set = self.prepared.say(hop);
+        set.extend(way.host(self.named).map(|host| (HOST, host.clone())));
+        if let Some(attached) = attached {
+            set.push((self.named.injected().clone(), attached.value.clone()));
+            if attached.cell.dpop().is_some()
+                && let Some(proof) = attached.proof(&self.prepared, way.origin())
+            {
+                set.push((DPOP, proof?));
+            }
+        }
+        Ok((set, self.body.attempt(if hop.expects { Gate::Shut(None) } else { Gate::Open })))
     }
 
     /// What this request carries that its answer must not repeat.
-    fn sent<'s>(&'s self, attached: Option<&'s Attached<'_>>, request: &Request<AttemptBody>) -> Sent<'s> {
+    fn sent<'s>(&'s self, attached: Option<&'s Attached<'_>>, set: &[(HeaderName, HeaderValue)]) -> Sent<'s> {
         let bound = attached.filter(|attached| attached.cell.dpop().is_some());
+        let proof = bound.and_then(|_| set.iter().find(|(name, _)| *name == DPOP));
         Sent {
             token: attached.map(|attached| &attached.value),
             secrets: &self.prepared.secrets,
-            proof: bound.and_then(|_| request.headers().get(DPOP).cloned()),
+            proof: proof.map(|(_, value)| value.clone()),
         }
     }
 
@@ -145,14 +142,14 @@ impl Attempts<'_> {
     fn send<'l>(
         &self,
         lease: &'l mut Lease<AttemptBody>,
-        request: Request<AttemptBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, SendError<AttemptBody>>> + use<'l> {
+        (set, body): (&[(HeaderName, HeaderValue)], AttemptBody),
+        following: &'l Following<'l>,
+    ) -> impl Future<Output = Result<Response<()>, SendError>> + use<'l> {
         // A caller that logs a connection in at a host of its own choice must not do so for others.
         if self.named.passes_through && header::authenticates_connection(&self.prepared.headers) {
             lease.spend();
         }
-        lease.read_for(self.connection.valve());
-        lease.send(request)
+        lease.send(self.prepared.head(set), body, |status, headers| following.pass_on(status, headers))
     }
 
     /// How long connecting may take: its own limit, or what is left of the whole exchange's.
@@ -173,26 +170,20 @@ impl Attempts<'_> {
 
     /// Waits for what `sending` gives; the first-byte time-out starts with the last byte of the request that moved. A body
     /// that is held back goes on its way when the upstream has had its time to ask for it.
-    async fn answered<S>(
-        &self,
-        mut sending: Pin<&mut S>,
-        following: Following<'_>,
-    ) -> Result<Result<Response<Incoming>, SendError<AttemptBody>>, Stop>
+    async fn answered<S>(&self, mut sending: Pin<&mut S>) -> Result<Result<Response<()>, SendError>, Stop>
     where
-        S: Future<Output = Result<Response<Incoming>, SendError<AttemptBody>>>,
+        S: Future<Output = Result<Response<()>, SendError>>,
     {
         let Timeouts { first_byte, continue_, .. } = self.named.settings.timeouts;
         let mut deadline = Instant::now() + first_byte;
         let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| Instant::now() + continue_);
-        let mut answering = std::future::poll_fn(|cx| {
-            let sent = sending.as_mut().poll(cx);
-            // Those that came with the answer come before it, and behind it comes none.
-            following.pass_on(sent.is_pending().then_some(cx.waker()));
-            sent
-        });
         loop {
             let at = [self.end, release].into_iter().flatten().fold(deadline, Instant::min);
-            if let Ok(sent) = tokio::time::timeout_at(at, &mut answering).await {
+            let answered = poll_fn(|cx| match sending.as_mut().poll(cx) {
+                Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                Poll::Pending => self.connection.alarm().lock().poll(cx, at).map(|()| None),
+            });
+            if let Some(sent) = answered.await {
                 return Ok(sent);
             }
             if release.take_if(|release| *release <= at).is_some() {

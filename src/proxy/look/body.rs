@@ -8,16 +8,19 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
-type Kept = VecDeque<Result<Frame<Bytes>, hyper::Error>>;
+use super::super::replay::AttemptBody;
+use crate::upstream::Lease;
 
-/// An answer's body. One that was not looked into costs a comparison for each piece more than hyper's own.
+type Kept<E> = VecDeque<Result<Frame<Bytes>, E>>;
+
+/// An answer's body, and the connection that it comes over. One that was not looked into costs a comparison for each
+/// piece more than the connection's own.
 #[derive(Debug)]
-pub(in crate::proxy) struct UpstreamBody {
+pub(in crate::proxy) struct UpstreamBody<R: Body = Lease<AttemptBody>> {
     /// Read ahead, an error at its end too: it is for whoever gets the body.
-    kept: Option<Box<Kept>>,
-    rest: Incoming,
+    kept: Option<Box<Kept<R::Error>>>,
+    rest: R,
 }
 
 /// What came next of a body.
@@ -31,10 +34,10 @@ pub(in crate::proxy) enum Next {
     Failed,
 }
 
-impl UpstreamBody {
+impl<R: Body<Data = Bytes> + Unpin> UpstreamBody<R> {
     /// A body of which nothing was read.
-    pub(in crate::proxy) fn new(incoming: Incoming) -> Self {
-        Self { kept: None, rest: incoming }
+    pub(in crate::proxy) fn new(rest: R) -> Self {
+        Self { kept: None, rest }
     }
 
     /// Reads the next piece and keeps it. Given up while it waits, it loses nothing.
@@ -65,16 +68,16 @@ impl UpstreamBody {
     }
 
     /// What was not read yet, for whoever does not want the body; none when it has failed.
-    pub(in crate::proxy) fn into_rest(self) -> Option<Incoming> {
+    pub(in crate::proxy) fn into_rest(self) -> Option<R> {
         self.kept.iter().flat_map(|kept| kept.iter()).all(Result::is_ok).then_some(self.rest)
     }
 }
 
-impl Body for UpstreamBody {
+impl<R: Body<Data = Bytes> + Unpin> Body for UpstreamBody<R> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = R::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
         let this = self.get_mut();
         if let Some(kept) = &mut this.kept {
             match kept.pop_front() {
@@ -91,7 +94,7 @@ impl Body for UpstreamBody {
 
     fn size_hint(&self) -> SizeHint {
         let Some(kept) = &self.kept else { return self.rest.size_hint() };
-        let data = |frame: &Result<Frame<Bytes>, hyper::Error>| Some(frame.as_ref().ok()?.data_ref()?.len() as u64);
+        let data = |frame: &Result<Frame<Bytes>, R::Error>| Some(frame.as_ref().ok()?.data_ref()?.len() as u64);
         let kept: u64 = kept.iter().filter_map(data).sum();
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();

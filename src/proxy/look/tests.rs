@@ -9,6 +9,7 @@ use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -22,7 +23,7 @@ const REJECTED: Verdict = Verdict::Rejected(None);
 
 /// An answer on its way, and the upstream's end of its connection.
 struct Answering {
-    answer: Response<UpstreamBody>,
+    answer: Response<UpstreamBody<Incoming>>,
     upstream: DuplexStream,
 }
 

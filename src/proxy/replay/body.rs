@@ -36,6 +36,10 @@ impl Body for AttemptBody {
             // An error here would abort the connection and lose the answer's own body, which may still be wanted.
             return Poll::Pending;
         }
+        // Whatever is kept, what the caller did not finish is no request.
+        if source.failed {
+            return Poll::Ready(Some(Err(CallerBodyFailed)));
+        }
         if let Some(frame) = source.copy() {
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -14,7 +14,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
     /// A caller that does not read its answer is given `body_timeout` for every step.
     fn poll_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         // hyper asks for more of the answer only when it is polled, and nothing else need come to do that.
-        if self.connection.valve().set_shut(written.is_pending()) && written.is_ready() {
+        if self.connection.set_behind(written.is_pending()) && written.is_ready() {
             cx.waker().wake_by_ref();
         }
         if let Poll::Ready(result) = &written {

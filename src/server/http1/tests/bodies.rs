@@ -52,7 +52,7 @@ async fn an_answer_that_streams_while_the_body_is_read_keeps_the_connection() {
 
 /// The caller's body as an answer's.
 fn echoed(incoming: Incoming) -> AnswerBody {
-    incoming.map_err(body::BodyError::Upstream).boxed_unsync()
+    incoming.map_err(|error| body::BodyError::Upstream(error.into())).boxed_unsync()
 }
 
 /// B25: a body that was read does not cost the connection, in chunks neither.
