@@ -2,7 +2,7 @@
 //!
 //! Each worker owns its pools, one per [`Key`] and protocol: origin, TLS profile, way and admitted addresses together,
 //! so that a connection opened with one identity never carries another's request. HTTP/1 connections carry one exchange
-//! at a time (`idle`), HTTP/2 connections many (`multiplex`). What a request means, and whether it may be sent again, is
+//! at a time (`http1`, `idle`), HTTP/2 connections many (`multiplex`). What a request means, and whether it may be sent again, is
 //! decided above.
 
 mod connection;

@@ -1,9 +1,8 @@
-//! The framing of an upstream's answer, judged a second time (RFC 9112 6.1, 6.3).
+//! The framing of an answer whose fields somebody else has read, judged a second time (RFC 9112 6.1, 6.3).
 //!
-//! hyper resolves what can be read in two ways: it decodes `chunked` and leaves a `Content-Length` beside it, which
-//! would be passed on as the length of something else, and it takes a body in an unknown coding as it is, which would
-//! reach the caller without a word of that coding. Of a `Content-Length` that is a list of equal lengths it takes one,
-//! and the list would be passed on to a caller that may read it in another way. None of this is ours to repair.
+//! hyper resolves what can be read in two ways: of a `Content-Length` that is a list of equal lengths it takes one, and
+//! the list would be passed on to a caller that may read it in another way. None of this is ours to repair. Answers over
+//! HTTP/1 are held to the same rules where their head is read (`upstream`).
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Version};
@@ -24,7 +23,7 @@ pub fn is_framed_once(version: Version, headers: &HeaderMap) -> bool {
     is_chunked && codings.next().is_none() && length.is_none() && version == Version::HTTP_11
 }
 
-/// What is too long for a number, hyper has refused.
+/// What is too long for a number, whoever read the fields has refused.
 fn is_one_length(value: &HeaderValue) -> bool {
     !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit)
 }

@@ -8,7 +8,7 @@ use crate::answer::{Detail, Failure};
 use crate::connect::ConnectError;
 use crate::server::Connection;
 use crate::token::{CellUnavailable, MintFailure, MintFailureKind};
-use crate::upstream::{CheckoutError, SendError};
+use crate::upstream::{CheckoutError, SendError, TransferError};
 
 /// An exchange ends here with an answer of our own.
 #[derive(Debug)]
@@ -96,10 +96,11 @@ fn refused_by_proxy(status: u16) -> Stop {
 pub(super) fn send(error: &SendError, connection: &Connection) -> Stop {
     match error {
         SendError::RequestBody(_) => Stop::new(connection.body_failure().unwrap_or(Failure::BadRequest)),
+        SendError::Broken(TransferError::Malformed(what)) => Stop::with(Failure::UpstreamProtocol, *what),
         SendError::Broken(_) => Stop::new(Failure::UpstreamProtocol),
         SendError::Proxy { status } => refused_by_proxy(*status),
         SendError::Unsent | SendError::Refused(_) | SendError::Lost(_) => {
-            // The caller's body may have been the reason why hyper gave the connection up.
+            // The caller's body may have been the reason why the connection was given up.
             let failure = connection.body_failure().unwrap_or(Failure::UpstreamClosed);
             Stop::new(failure)
         }
