@@ -1,8 +1,9 @@
 //! Counts the instructions of one whole exchange, and holds them to `benches/instructions.toml`.
 //!
-//! The program given with `--proxy` runs under callgrind with one worker; a caller asks it over one connection, one request after the
-//! other. Two runs of different length are counted and their difference is divided by the difference in requests, so
-//! that starting, minting, connecting and ending cancel out. Instructions of the kernel are not counted.
+//! The program given with `--proxy` runs under callgrind with one worker, in one setting with two; a caller asks it over
+//! one connection per worker, one request after the other. Two runs of different length are counted and their difference
+//! is divided by the difference in requests, so that starting, minting, connecting and ending cancel out. Instructions
+//! of the kernel are not counted.
 //!
 //! `--functions FILE` adds what `benches/functions.rs` counted, as gungraun wrote it with `--output-format=json`;
 //! `--update` writes the numbers down instead of comparing.
@@ -79,6 +80,7 @@ fn exchanges(proxy: &Path) -> Result<BTreeMap<String, u64>, Box<dyn Error>> {
     let setting = |name, request: &String, access_log, upstream| Setting {
         name,
         proxy,
+        workers: 1,
         request: request.clone(),
         access_log,
         upstream,
@@ -86,6 +88,7 @@ fn exchanges(proxy: &Path) -> Result<BTreeMap<String, u64>, Box<dyn Error>> {
     };
     let settings = [
         setting("get", &get, AccessLog::Off, &plain),
+        Setting { workers: 2, ..setting("get_two_workers", &get, AccessLog::Off, &plain) },
         setting("get_access_log", &get, AccessLog::File, &plain),
         setting("post_256_bytes", &post, AccessLog::Off, &plain),
         setting("get_tls_upstream", &get, AccessLog::Off, &tls),

@@ -1,4 +1,4 @@
-//! The proxy under callgrind: started, asked a number of times over one connection, ended, counted.
+//! The proxy under callgrind: started, asked a number of times over one connection per worker, ended, counted.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -25,6 +25,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) name: &'static str,
     /// The program.
     pub(crate) proxy: &'a Path,
+    pub(crate) workers: u32,
     /// What the caller sends, to the last byte.
     pub(crate) request: String,
     pub(crate) access_log: AccessLog,
@@ -62,7 +63,7 @@ impl Setting<'_> {
             AccessLog::File => "{ file = \"access.log\" }",
         };
         Ok(format!(
-            r#"workers = 1
+            r#"workers = {workers}
 
 [listeners.default]
 address = "127.0.0.1:0"
@@ -85,38 +86,62 @@ token_endpoint = "http://{issuer}/token"
 client_id = "bench"
 client_secret = {{ dangerous_literal = "bench" }}
 "#,
+            workers = self.workers,
             port = self.upstream.address.port(),
             issuer = self.issuer.address,
         ))
     }
 
-    /// Sends the request again and again over one connection, each after the answer to the one before.
+    /// Sends the request again and again, each after the answer to the one before; the workers take turns, because each
+    /// was handed one of the connections.
     fn ask(&self, requests: u32, port: u16) -> Result<(), Box<dyn Error>> {
+        let mut callers = (0..self.workers).map(|_| Caller::connect(port)).collect::<Result<Vec<_>, _>>()?;
+        for number in 0..requests {
+            let turn = usize::try_from(number % self.workers)?;
+            let caller = callers.get_mut(turn).ok_or("no worker")?;
+            caller.ask(&self.request).map_err(|error| format!("request {number}: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A connection to the proxy.
+struct Caller {
+    socket: BufReader<TcpStream>,
+    line: String,
+    body: Vec<u8>,
+}
+
+impl Caller {
+    fn connect(port: u16) -> io::Result<Self> {
         let socket = TcpStream::connect(("127.0.0.1", port))?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        let mut socket = BufReader::new(socket);
-        let (mut line, mut body) = (String::new(), Vec::new());
-        for number in 1..=requests {
-            socket.get_mut().write_all(self.request.as_bytes())?;
-            line.clear();
-            socket.read_line(&mut line)?;
-            if !line.starts_with("HTTP/1.1 200 ") {
-                return Err(format!("answer {number} was {:?}", line.trim_end()).into());
-            }
-            let mut length = 0;
-            loop {
-                line.clear();
-                socket.read_line(&mut line)?;
-                let Some((name, value)) = line.split_once(':') else { break };
-                if name.eq_ignore_ascii_case("content-length") {
-                    length = value.trim().parse()?;
-                }
-            }
-            body.resize(length, 0);
-            socket.read_exact(&mut body)?;
+        Ok(Self { socket: BufReader::new(socket), line: String::new(), body: Vec::new() })
+    }
+
+    /// Sends `request` and reads all of the answer, which has to be a 200.
+    fn ask(&mut self, request: &str) -> Result<(), Box<dyn Error>> {
+        self.socket.get_mut().write_all(request.as_bytes())?;
+        self.read_line()?;
+        if !self.line.starts_with("HTTP/1.1 200 ") {
+            return Err(format!("the answer was {:?}", self.line.trim_end()).into());
         }
-        Ok(())
+        let mut length = 0;
+        loop {
+            self.read_line()?;
+            let Some((name, value)) = self.line.split_once(':') else { break };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse()?;
+            }
+        }
+        self.body.resize(length, 0);
+        Ok(self.socket.read_exact(&mut self.body)?)
+    }
+
+    fn read_line(&mut self) -> io::Result<usize> {
+        self.line.clear();
+        self.socket.read_line(&mut self.line)
     }
 }
 
