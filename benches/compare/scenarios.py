@@ -217,6 +217,11 @@ class Run:
                 line["cpu_us_per_mib"] = round(line["cpu_us_per_request"] * 2**20 / size, 1)
                 line["mib_per_second"] = round(line["requests_per_second"] * size / 2**20)
             line["pss_mib"] = round(self.running[name][0].pss_mib(), 1)
+            if name != OURS and OURS in self.survivors():
+                # Round by round: what else the machine does changes slowly, and hits both.
+                pairs = zip(self.runs[OURS], self.runs[name])
+                ratios = [ours["cpu_us_per_request"] / its["cpu_us_per_request"] for ours, its in pairs]
+                line["ours_to_it"], line["ours_to_it_range"] = rig.median(ratios, 2), rig.spread(ratios, 2)
             found[name] = line
         return found
 
