@@ -70,12 +70,12 @@ pub fn strip_hop_by_hop((headers, present): (&mut HeaderMap, Presence)) -> Resul
     Ok(())
 }
 
-/// Removes from an answer the fields meant for us alone. An upstream that names an end-to-end field is not obeyed in
-/// that, and its answer goes on.
-pub fn strip_response_hop_by_hop(headers: &mut HeaderMap) {
-    // Most answers have none, and one pass over the names costs a fraction of looking up each of ours.
-    if !headers.keys().any(|name| *name == CONNECTION || is_known(&name)) {
-        return;
+/// Removes from an answer the fields meant for us alone, and tells what there was. An upstream that names an end-to-end
+/// field is not obeyed in that, and its answer goes on.
+pub fn strip_response_hop_by_hop(headers: &mut HeaderMap) -> Presence {
+    let present = Presence::of(headers);
+    if !present.has(Presence::CONNECTION.or(Presence::HOP_BY_HOP)) {
+        return present;
     }
     for option in take_connection(headers).iter().flat_map(options) {
         if end_to_end(option).is_none() {
@@ -83,6 +83,7 @@ pub fn strip_response_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
     strip_known(headers);
+    present
 }
 
 /// Takes `Connection` out. The result is its lines, where one of them says more than nearly every message's

@@ -19,7 +19,7 @@ use super::replay::{CallerBody, Progress};
 use super::sent::Kept;
 use crate::answer::{PROXY_STATUS, REQUEST_ID};
 use crate::body::{AnswerBody, BodyError};
-use crate::header::{self, Pseudonym};
+use crate::header::{self, Presence, Pseudonym};
 use crate::server::Watch;
 
 /// Turns the upstream's answer into the caller's.
@@ -32,8 +32,10 @@ pub(super) fn relay(
     let Answered { answer, body: request_body, sent, .. } = answered;
     let (mut parts, incoming) = answer.into_parts();
     open.record.status = parts.status.as_u16();
-    clean(&mut parts, &open, pseudonym);
-    if limits.trailers {
+    let present = clean(&mut parts, &open, pseudonym);
+    if !present.has(Presence::TRAILER) {
+        // Nothing is announced.
+    } else if limits.trailers {
         header::announce_trailers(&mut parts.headers, header::strip_answer_trailers);
     } else {
         parts.headers.remove(TRAILER);
@@ -41,7 +43,8 @@ pub(super) fn relay(
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(CONTENT_LENGTH);
     }
-    let idle = if look::streams(&parts.headers) { limits.stream_idle } else { Some(limits.idle) };
+    let streams = present.has(Presence::CONTENT_TYPE) && look::streams(&parts.headers);
+    let idle = if streams { limits.stream_idle } else { Some(limits.idle) };
     if let Some(reason) = open.record.not_replayed_reason {
         let status = format!(
             "keybearer; received-status={}; details=\"not-replayed:{}\"",
@@ -64,12 +67,14 @@ pub(super) fn relay(
     Response::from_parts(parts, relay.boxed_unsync())
 }
 
-/// Makes an answer's head ours to send: rid of what was for one hop, marked with our name and the request id.
-pub(super) fn clean(parts: &mut Parts, open: &OpenRecord, pseudonym: &Pseudonym) {
-    header::strip_response_hop_by_hop(&mut parts.headers);
+/// Makes an answer's head ours to send: rid of what was for one hop, marked with our name and the request id. Tells what
+/// there was in it.
+pub(super) fn clean(parts: &mut Parts, open: &OpenRecord, pseudonym: &Pseudonym) -> Presence {
+    let present = header::strip_response_hop_by_hop(&mut parts.headers);
     header::append_via(&mut parts.headers, parts.version, pseudonym);
     parts.version = http::Version::HTTP_11;
     parts.headers.insert(REQUEST_ID, open.record.id.field());
+    present
 }
 
 /// What holds for the answer's body, and for a tunnel in its place.
