@@ -75,6 +75,8 @@ pub struct Connection {
     pub body_pace: Option<LeastPace>,
     /// When what takes the connection over ends with the trust in its caller. In HTTP/2 that ends with the connection.
     pub distrust: Option<Distrust>,
+    /// Whether it is one of many, so that it should hold little.
+    pub(super) is_crowded: bool,
     /// Heads that the guard let hyper see.
     heads: AtomicU64,
     /// Requests that reached the service; hyper serves them in order, one at a time.
@@ -105,6 +107,7 @@ impl Connection {
             protocol: Protocol::Http1,
             body_pace: None,
             distrust: None,
+            is_crowded: false,
             heads: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             refused: OnceLock::new(),

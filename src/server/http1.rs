@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -22,6 +22,9 @@ use crate::body::{self, AnswerBody};
 
 /// Bytes of a request or an answer that hyper may hold for a connection.
 const BUFFER: usize = 64 * 1024;
+
+/// Bytes of an answer that are worth a write of their own where there are many connections.
+const MUCH: usize = 4 * 1024;
 
 /// Serves one connection until it ends, or until another protocol took over its socket.
 pub(super) async fn serve<IO, S>(io: TokioIo<Guard<IO>>, service: Arc<S>, connection: Arc<Connection>, mut drain: Drain)
@@ -42,7 +45,7 @@ where
         async move {
             let mut answer = answer.await;
             begin(&mut answer, &connection, is_connect, is_last || looking.phase() >= Phase::LameDuck);
-            Ok::<_, Infallible>(answer.map(|body| Answering { body, connection }))
+            Ok::<_, Infallible>(answer.map(|body| Answering { body, must_be_written: false, connection }))
         }
     });
     // No timer and no header limit here: the guard keeps both. What hyper may hold has room for the longest head; by
@@ -136,6 +139,8 @@ pin_project_lite::pin_project! {
     struct Answering {
         #[pin]
         body: AnswerBody,
+        // In a crowd: whether hyper was given a piece and is to write it first.
+        must_be_written: bool,
         connection: Arc<Connection>,
     }
 
@@ -160,7 +165,15 @@ impl http_body::Body for Answering {
         if this.connection.is_behind() {
             return Poll::Pending;
         }
-        this.body.poll_frame(cx)
+        // It writes only once its buffer is full or there is nothing more to take.
+        if std::mem::take(this.must_be_written) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let frame = ready!(this.body.poll_frame(cx));
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        *this.must_be_written = this.connection.is_crowded && data.is_some_and(|data| data.len() >= MUCH);
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -31,6 +31,9 @@ pub enum Shape {
     Shared,
 }
 
+/// Connections of a worker from which on each of them gets less: what few may hold is too much where thousands do.
+const CROWD: usize = 256;
+
 /// How long connections that are cut off have to end.
 const FORCED: Duration = Duration::from_millis(500);
 
@@ -171,7 +174,7 @@ impl<S: Service> Serve<S> {
                 () = closing.reached(Phase::Closing) => break,
             };
             let counted = Counted::new(&worker.connections, &worker.serving.connections, (worker.tasks.token(), seat));
-            let (socket, peer) = match accepted.register() {
+            let (socket, peer) = match accepted.register(worker.is_crowded()) {
                 Ok(registered) => registered,
                 Err(error) => {
                     tracing::debug!(%error, "a caller's socket was lost on the way to its worker");
@@ -194,6 +197,10 @@ impl<S: Service> Serve<S> {
         }
     }
 
+    fn is_crowded(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > CROWD
+    }
+
     /// Opens a connection within the time for a head, and serves it in a task of its own: one that waits for its first
     /// bytes costs little, and one in HTTP/1 does not pay for what TLS and HTTP/2 need.
     async fn open(self: Arc<Self>, socket: Socket, peer: Peer, listener: Arc<ListenerSettings>, counted: Counted) {
@@ -214,6 +221,7 @@ impl<S: Service> Serve<S> {
             let mut connection = Connection::new(peer, listener);
             connection.secured = secured;
             connection.protocol = protocol;
+            connection.is_crowded = self.is_crowded();
             let drain = drain.trusting(trust);
             connection.distrust = drain.distrust();
             self.serve(socket, connection, drain, counted);

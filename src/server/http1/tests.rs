@@ -41,13 +41,18 @@ struct Served {
     drain: Option<DrainHandle>,
 }
 
+/// A connection of the only caller.
+fn lonely() -> Connection {
+    let listener = ListenerSettings::new(Name::parse("test").unwrap(), Address::Tcp(([127, 0, 0, 1], 0).into()));
+    Connection::new(Peer::Tcp(([127, 0, 0, 1], 1).into()), Arc::new(listener))
+}
+
 fn serve_in(
     pipe: usize,
+    connection: Connection,
     answer: impl Fn(Request<Incoming>, Arc<Connection>) -> Answer + Send + Sync + 'static,
 ) -> Served {
-    let listener = ListenerSettings::new(Name::parse("test").unwrap(), Address::Tcp(([127, 0, 0, 1], 0).into()));
-    let peer = Peer::Tcp(([127, 0, 0, 1], 1).into());
-    let connection = Arc::new(Connection::new(peer, Arc::new(listener)));
+    let connection = Arc::new(connection);
     let (caller, socket) = tokio::io::duplex(pipe);
     let guard = Guard::new(socket, Arc::clone(&connection), Limits::default());
     let (handle, drain) = DrainHandle::new();
@@ -56,7 +61,7 @@ fn serve_in(
 }
 
 fn start(answer: impl Fn(Request<Incoming>, Arc<Connection>) -> Answer + Send + Sync + 'static) -> Served {
-    serve_in(1 << 16, answer)
+    serve_in(1 << 16, lonely(), answer)
 }
 
 impl Served {
@@ -202,7 +207,7 @@ struct Plan {
 async fn talk(plans: Vec<Plan>, pipe: usize, reads: usize, posts: bool) -> String {
     let count = plans.len();
     let plans = Arc::new(plans);
-    let served = serve_in(pipe, move |request, connection| {
+    let served = serve_in(pipe, lonely(), move |request, connection| {
         let plans = Arc::clone(&plans);
         Box::pin(async move {
             let number: usize = request.uri().path().trim_start_matches('/').parse().unwrap();

@@ -79,7 +79,7 @@ async fn a_declined_upgrade_is_answered_whole_and_ends_the_connection() {
     for (head, code) in
         [(UPGRADE, StatusCode::OK), ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", StatusCode::FORBIDDEN)]
     {
-        let mut served = serve_in(64, move |_, connection| {
+        let mut served = serve_in(64, lonely(), move |_, connection| {
             Box::pin(async move {
                 assert!(connection.may_switch());
                 let mut answer = status(code);
