@@ -8,12 +8,15 @@
     reason = "a property that does not hold stops here, and says where"
 )]
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -66,13 +69,33 @@ struct Read {
     error: Option<String>,
 }
 
-/// The request that `head` becomes on a connection, read from what is written of it.
+/// A body that has not come yet, or none.
+struct Awaited {
+    comes: bool,
+}
+
+impl Body for Awaited {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.comes { Poll::Pending } else { Poll::Ready(None) }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.comes
+    }
+}
+
+/// The request that `head` becomes on a connection, read from what is written of it while its body is to come.
 pub(in crate::upstream) fn written(head: RequestHead<'_>, form: &Form) -> Request<()> {
     let mut outgoing = Outgoing::new();
-    outgoing.begin(head, form, Empty::<Bytes>::new());
+    let comes = head.headers.contains_key(CONTENT_LENGTH);
+    outgoing.begin(head, form, Awaited { comes });
     let mut text = Vec::new();
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(matches!(outgoing.poll(&mut cx, &mut text), Poll::Ready(Ok(()))));
+    let sent = outgoing.poll(&mut cx, &mut text);
+    assert_eq!(sent.map_err(|error| error.to_string()), if comes { Poll::Pending } else { Poll::Ready(Ok(())) });
     let text = String::from_utf8_lossy(&text).into_owned();
     let (line, rest) = text.split_once("\r\n").expect("a request line");
     let [method, target, "HTTP/1.1"] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line:?}") };

@@ -47,11 +47,19 @@ pub(super) struct Head {
 pub(super) fn take(held: &mut BytesMut, searched: &mut Searched, to_head: bool) -> Result<Option<Head>, TransferError> {
     if searched.bytes == 0 {
         // RFC 9112 2.2: empty lines before a message are none of it.
-        let empty = held.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        held.advance(empty);
-        searched.empty += empty;
-        if searched.empty > MOST_EMPTY {
-            return Err(TransferError::Malformed("the answer begins with too many empty lines"));
+        loop {
+            let empty = match &held[..] {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                // Perhaps half of one.
+                [b'\r'] => return Ok(None),
+                _ => break,
+            };
+            held.advance(empty);
+            searched.empty += empty;
+            if searched.empty > MOST_EMPTY {
+                return Err(TransferError::Malformed("the answer begins with too many empty lines"));
+            }
         }
     }
     // What came in one piece is gone through once.
@@ -65,18 +73,18 @@ pub(super) fn take(held: &mut BytesMut, searched: &mut Searched, to_head: bool) 
         return Ok(None);
     };
     searched.bytes = 0;
-    read(&held.split_to(lines.end).freeze(), lines.all(), to_head).map(Some)
+    read(&held.split_to(lines.end).freeze(), &lines, to_head).map(Some)
 }
 
-fn read(head: &Bytes, lines: &[Line], to_head: bool) -> Result<Head, TransferError> {
-    let (first, lines) = lines.split_first().map_or((None, lines), |(first, lines)| (Some(*first), lines));
-    let (version, status, reason) = status_line(first.and_then(|(from, to)| head.get(from..to)))?;
-    let mut fields = HeaderMap::with_capacity(lines.len() + OURS);
+fn read(head: &Bytes, lines: &Lines, to_head: bool) -> Result<Head, TransferError> {
+    let mut fields = HeaderMap::with_capacity(lines.count + OURS);
+    let mut lines = lines.all(head);
+    let (version, status, reason) = status_line(lines.next().and_then(|(from, to)| head.get(from..to)))?;
     let mut framed = Framed::default();
     let mut closes = false;
     let mut stays = version == Version::HTTP_11;
     for line in lines {
-        let (name, value) = field(head, *line)?;
+        let (name, value) = field(head, line)?;
         if name == CONNECTION {
             closes |= names(&value, b"close");
             stays |= names(&value, b"keep-alive");
@@ -157,8 +165,8 @@ pub(super) fn trailers(text: &Bytes) -> Result<HeaderMap, TransferError> {
     if ends.any(|end| text.get(..end).is_none_or(|before| !before.ends_with(b"\r"))) {
         return Err(TransferError::Malformed("a trailer line of the answer has no proper end"));
     }
-    for line in Lines::of(text)?.iter().flat_map(Lines::all) {
-        let (name, value) = field(text, *line)?;
+    for line in Lines::of(text)?.iter().flat_map(|lines| lines.all(text)) {
+        let (name, value) = field(text, line)?;
         fields.append(name, value);
     }
     Ok(fields)
@@ -169,7 +177,8 @@ type Line = (usize, usize);
 
 /// The lines of a section, up to the empty one.
 struct Lines {
-    at: [Line; MOST_FIELDS + 1],
+    /// Where each begins, and behind the last where the empty one does.
+    starts: [u32; MOST_FIELDS + 2],
     count: usize,
     /// The index behind the empty line.
     end: usize,
@@ -178,28 +187,32 @@ struct Lines {
 impl Lines {
     /// Those of the section at the start of `text`, once all of it is there.
     fn of(text: &[u8]) -> Result<Option<Self>, TransferError> {
-        let mut lines = Self { at: [(0, 0); MOST_FIELDS + 1], count: 0, end: 0 };
+        let mut lines = Self { starts: [0; MOST_FIELDS + 2], count: 0, end: 0 };
         let mut from = 0;
         while let Some(rest) = text.get(from..)
             && let Some(length) = memchr::memchr(b'\n', rest)
         {
-            let next = from + length + 1;
-            let to = if rest.get(..length).is_some_and(|line| line.ends_with(b"\r")) { next - 2 } else { next - 1 };
-            if from == to {
-                lines.end = next;
+            lines.end = from + length + 1;
+            if matches!(rest.get(..length), Some([] | [b'\r'])) {
                 return Ok(Some(lines));
             }
-            let line =
-                lines.at.get_mut(lines.count).ok_or(TransferError::Malformed("the answer has too many fields"))?;
-            *line = (from, to);
+            from = lines.end;
+            let next = lines.starts.get_mut(lines.count + 1).zip(u32::try_from(from).ok());
+            let (next, start) = next.ok_or(TransferError::Malformed("the answer has too many fields"))?;
+            *next = start;
             lines.count += 1;
-            from = next;
         }
         Ok(None)
     }
 
-    fn all(&self) -> &[Line] {
-        self.at.get(..self.count).unwrap_or_default()
+    fn all(&self, text: &[u8]) -> impl Iterator<Item = Line> {
+        let starts = self.starts.get(..=self.count).unwrap_or_default();
+        starts.windows(2).map(|ends| {
+            let [from, next] = ends else { return (0, 0) };
+            let (from, to) = (*from as usize, *next as usize - 1);
+            let is_returned = text.get(from..to).is_some_and(|line| line.ends_with(b"\r"));
+            (from, to - usize::from(is_returned))
+        })
     }
 }
 
