@@ -389,3 +389,30 @@ async fn a_spent_connection_never_returns() {
         assert!(stack.is_empty(), "{early}");
     }
 }
+
+/// Nobody may ask for it for an hour, and the server should not have to wait for that.
+#[tokio::test]
+async fn a_connection_that_its_server_has_closed_is_closed_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"body") {
+            socket.read_buf(&mut asked).await.unwrap();
+        }
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        socket.shutdown().await.unwrap();
+        assert_eq!(socket.read(&mut [0]).await.unwrap(), 0);
+        tokio::time::Instant::now()
+    });
+    let limits = PoolLimits { idle: Duration::from_secs(3600), ..PoolLimits::default() };
+    let pool = pool_of(limits, &endpoint(address), Protocol::Http1);
+    let mut lease = pool.checkout(LONG).await.unwrap();
+    assert_eq!(ask(&mut lease).await, "ok");
+    tokio::time::pause();
+    let given_back = tokio::time::Instant::now();
+    lease.give_back();
+    let closed = serving.await.unwrap();
+    assert!(closed - given_back < Duration::from_secs(60), "{:?}", closed - given_back);
+}

@@ -60,7 +60,7 @@ impl AsyncWrite for Wire<'_> {
 }
 
 /// An answer, as far as it was read.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Read {
     interims: Vec<(StatusCode, HeaderMap)>,
     head: Option<(Version, StatusCode, HeaderMap)>,
@@ -179,13 +179,18 @@ fn oracle(bytes: &[u8], method: &Method) -> Option<Read> {
     })
 }
 
+/// Of two faults that bytes have, how they are cut may decide which is found first.
+fn unnamed(read: Read) -> Read {
+    Read { error: read.error.map(|_| String::new()), ..read }
+}
+
 /// The first byte chooses the method and a piece's size; then what the server says.
 pub fn answer(bytes: &[u8]) {
     let Some((choice, wire)) = bytes.split_first() else { return };
     let method = if choice & 1 == 1 { Method::HEAD } else { Method::GET };
     let (whole, is_usable) = read(wire, usize::MAX, &method);
     for step in [1, 2, 3 + usize::from(choice >> 1)] {
-        assert_eq!(read(wire, step, &method).0, whole, "in pieces of {step}");
+        assert_eq!(unnamed(read(wire, step, &method).0), unnamed(whole.clone()), "in pieces of {step}");
     }
     if whole.error.is_some() {
         assert!(!is_usable);

@@ -141,6 +141,19 @@ async fn a_connection_serves_again_only_after_a_clean_end() {
     }
 }
 
+/// A write that failed is not told, so that the answer can be read. But what took half of a request takes no other.
+#[tokio::test]
+async fn a_connection_that_did_not_take_all_of_a_request_does_not_serve_again() {
+    let (mut link, mut theirs) = pair();
+    theirs.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+    drop(theirs);
+    post(&mut link, full(b"hello"), &Form::Origin, &[]);
+    assert_eq!(answer(&mut link).await.unwrap(), StatusCode::OK);
+    assert_eq!(content(&mut link).await.unwrap(), b"ok");
+    assert!(link.is_written() && link.is_read());
+    assert!(!link.rest());
+}
+
 #[tokio::test]
 async fn an_idle_connection_dies_with_its_server_and_with_whatever_it_says() {
     for is_closed in [true, false] {
