@@ -4,9 +4,10 @@
     benches/scale/scale.py [--binary target/release/keybearer] [--counts 10,1000,100000] [--used 50] [--reload 3]
 
 Each named credential has an external credential of its own. The upstream and the token endpoint are one small server
-in this process, so the figures of the exchanges are no measure of throughput. With --reload the file is changed in one
-named credential and SIGHUP sent while a caller goes on asking, N times; the control run beside it burns the same CPU
-time in another process instead. Python's standard library is all it needs.
+in Python, so the figures of the exchanges are no measure of throughput. With --reload the file is changed in one named
+credential and SIGHUP sent while a caller goes on asking, N times; the control run beside it writes the same files
+elsewhere and burns the same CPU time in another process instead. Caller and server are processes of their own: threads
+would wait for Python's lock. Python's standard library is all it needs.
 """
 
 import argparse
@@ -133,8 +134,8 @@ def burn(seconds):
         pass
 
 
-def latencies(port, paths, until):
-    """Asks one route after another on one connection until `until` is set; seconds for each."""
+def latencies(port, paths, until, found):
+    """Asks one route after another on one connection until `until` is set; puts the seconds for each into `found`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     took, number = [], 0
     while not until.is_set():
@@ -143,10 +144,10 @@ def latencies(port, paths, until):
         answer = connection.getresponse()
         answer.read()
         if answer.status != 200:
-            sys.exit(f"{answer.status} for {paths[number % len(paths)]}")
+            break
         took.append(time.perf_counter() - begun)
         number += 1
-    return took
+    found.put(took if until.is_set() else f"{answer.status} for {paths[number % len(paths)]}")
 
 
 def exchange(pid, port, paths, count=5000):
@@ -163,14 +164,17 @@ def exchange(pid, port, paths, count=5000):
 
 def asked_while(port, paths, work):
     """The latencies of a caller during `work`, and how long it took."""
-    until, found = threading.Event(), []
-    caller = threading.Thread(target=lambda: found.extend(latencies(port, paths, until)))
+    until, answers = multiprocessing.Event(), multiprocessing.Queue()
+    caller = multiprocessing.Process(target=latencies, args=(port, paths, until, answers))
     caller.start()
     begun = time.perf_counter()
     result = work()
     took = time.perf_counter() - begun
     until.set()
+    found = answers.get(timeout=120)
     caller.join()
+    if isinstance(found, str):
+        sys.exit(found)
     found.sort()
     at = lambda share: round(found[min(int(len(found) * share), len(found) - 1)] * 1000, 2)
     return {"seconds": round(took, 2), "exchanges": len(found), "p50_ms": at(0.5), "p99_ms": at(0.99),
@@ -209,38 +213,40 @@ def measure(options, count, origin):
             result["metrics_external"] = len(set(re.findall(rb'keybearer_mints_total\{external_credential="([^"]+)"', text)))
             result["pss_scraped_kib"] = pss(process.pid)
             if options.reload:
-                reloads(options.reload, result, process, lines, (port, used), lambda changed: file.write_text(
-                    configuration(count, origin, port, admin, changed)))
+                texts = [configuration(count, origin, port, admin, 1 + number) for number in range(options.reload + 1)]
+                reloads(result, process, lines, (port, used), (file, texts))
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
     return result
 
 
-def reloads(rounds, result, process, lines, asking, write):
-    port, used = asking
+def reloads(result, process, lines, asking, changing):
+    (port, used), (file, (first, *texts)) = asking, changing
 
-    def reload(changed):
+    def reload(text):
         since, before = len(lines.lines), cpu(process.pid)
-        write(changed)
+        file.write_text(text)
         process.send_signal(signal.SIGHUP)
         lines.wait("the new configuration is in use", since)
         return cpu(process.pid) - before
 
-    result["reload_quiet_s"] = None
     begun = time.perf_counter()
-    reload(1)
+    reload(first)
     result["reload_quiet_s"] = round(time.perf_counter() - begun, 3)
-    result["reload"], spent = asked_while(port, used, lambda: sum(reload(2 + round) for round in range(rounds)))
-    result["reload_cpu_s"] = round(spent / rounds, 2)
+    result["reload"], spent = asked_while(port, used, lambda: sum(reload(text) for text in texts))
+    result["reload_cpu_s"] = round(spent / len(texts), 2)
     result["pss_reloaded_kib"] = pss(process.pid)
-    burner = multiprocessing.Process(target=burn, args=(spent,))
 
     def beside():
-        burner.start()
-        burner.join()
+        for text in texts:
+            file.with_suffix(".other").write_text(text)
+            burner = multiprocessing.Process(target=burn, args=(spent / len(texts),))
+            burner.start()
+            burner.join()
 
     result["control"], _ = asked_while(port, used, beside)
+    result["p99_ratio"] = round(result["reload"]["p99_ms"] / result["control"]["p99_ms"], 2)
     # Retired plans are dropped, and the threads that read the configuration have ended.
     time.sleep(12)
     result["pss_settled_kib"] = pss(process.pid)
@@ -260,7 +266,7 @@ def main():
         return
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    multiprocessing.Process(target=server.serve_forever, daemon=True).start()
     for count in counts:
         print(json.dumps(measure(options, count, server.server_address[1])), flush=True)
 

@@ -22,7 +22,7 @@ CONFIG = """
 address = "127.0.0.1:{port}"
 [limits]
 connections = 15000
-header_timeout = "40s"
+header_timeout = "60s"
 body_timeout = "15s"
 [named_credentials.svc]
 url = "http://127.0.0.1:{upstream}/allowed"
@@ -38,7 +38,7 @@ token = { env = "TOKEN" }
 # Target, options of slowhttptest, connections, and the time after the last one was opened when all must be closed.
 # A head has longer than the generator needs to open all connections, so that all are open at once.
 KINDS = {
-    "slow heads": ("/svc/x", ["-H", "-i", "5", "-x", "8"], 10000, 40),
+    "slow heads": ("/svc/x", ["-H", "-i", "5", "-x", "8"], 10000, 60),
     "slow bodies": ("/svc/x", ["-B", "-i", "5", "-s", "65536", "-x", "8"], 5000, 32),
     "slow readers": ("/files/large", ["-X", "-w", "256", "-y", "512", "-n", "5", "-z", "32", "-k", "1"], 5000, 45),
 }
@@ -52,7 +52,7 @@ BEHIND = {
 }
 
 # The longest that opening all of them may take.
-OPENING = 35
+OPENING = 55
 
 
 def run(options):
