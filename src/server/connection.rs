@@ -1,7 +1,7 @@
 //! What is known of one caller's connection: shared between the guard, which sees the bytes, and the service, which
 //! answers the requests.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, StatusCode};
@@ -75,8 +75,8 @@ pub struct Connection {
     pub body_pace: Option<LeastPace>,
     /// When what takes the connection over ends with the trust in its caller. In HTTP/2 that ends with the connection.
     pub distrust: Option<Distrust>,
-    /// Whether it is one of many, so that it should hold little.
-    pub(super) is_crowded: bool,
+    /// Bytes of answers that the caller has yet to take before it is given more than one piece at a time.
+    pub(super) unproven: AtomicUsize,
     /// Heads that the guard let hyper see.
     heads: AtomicU64,
     /// Requests that reached the service; hyper serves them in order, one at a time.
@@ -107,7 +107,7 @@ impl Connection {
             protocol: Protocol::Http1,
             body_pace: None,
             distrust: None,
-            is_crowded: false,
+            unproven: AtomicUsize::new(0),
             heads: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             refused: OnceLock::new(),
@@ -235,6 +235,16 @@ impl Connection {
             self.is_behind.store(is_behind, Ordering::Relaxed);
         }
         is_change
+    }
+
+    /// Notes that the caller is given so much of an answer; whether it has to be written before more is taken. A caller
+    /// among many that was never seen to read could leave all of it with us.
+    pub(super) fn must_take(&self, length: usize) -> bool {
+        let unproven = self.unproven.load(Ordering::Relaxed);
+        if unproven > 0 {
+            self.unproven.store(unproven.saturating_sub(length), Ordering::Relaxed);
+        }
+        unproven > 0
     }
 
     pub(super) fn set_body(&self, body: BodyRead) {

@@ -23,7 +23,7 @@ use crate::body::{self, AnswerBody};
 /// Bytes of a request or an answer that hyper may hold for a connection.
 const BUFFER: usize = 64 * 1024;
 
-/// Bytes of an answer that are worth a write of their own where there are many connections.
+/// Bytes of an answer that are worth a write of their own while it is not known whether the caller reads.
 const MUCH: usize = 4 * 1024;
 
 /// Serves one connection until it ends, or until another protocol took over its socket.
@@ -139,7 +139,7 @@ pin_project_lite::pin_project! {
     struct Answering {
         #[pin]
         body: AnswerBody,
-        // In a crowd: whether hyper was given a piece and is to write it first.
+        // Whether hyper was given a piece and is to write it first.
         must_be_written: bool,
         connection: Arc<Connection>,
     }
@@ -171,8 +171,8 @@ impl http_body::Body for Answering {
             return Poll::Pending;
         }
         let frame = ready!(this.body.poll_frame(cx));
-        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-        *this.must_be_written = this.connection.is_crowded && data.is_some_and(|data| data.len() >= MUCH);
+        let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, bytes::Bytes::len);
+        *this.must_be_written = this.connection.must_take(length) && length >= MUCH;
         Poll::Ready(frame)
     }
 

@@ -14,10 +14,8 @@ use crate::peer::Peer;
 
 use crate::tls;
 
-/// Most bytes of an answer that the kernel may hold for one caller beyond what is on its way: few callers are served in
-/// large pieces, and many who do not read cost little.
+/// Bytes of an answer that the kernel may hold for one caller beyond what is on its way.
 const UNSENT: u32 = 128 * 1024;
-const UNSENT_IN_A_CROWD: u32 = 16 * 1024;
 
 /// An accepted socket that no runtime knows yet.
 #[derive(Debug)]
@@ -78,16 +76,15 @@ impl Accepted {
         }
     }
 
-    /// Registers the socket, which may be one of many, with the current runtime.
-    pub(super) fn register(self, is_crowded: bool) -> io::Result<(Socket, Peer)> {
+    /// Registers the socket with the current runtime.
+    pub(super) fn register(self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(stream, address) => {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
-                let unsent = if is_crowded { UNSENT_IN_A_CROWD } else { UNSENT };
                 // Otherwise the kernel takes whole answers for callers that do not read, and nobody notices that they
                 // do not. Not every system has this option.
-                let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(unsent);
+                let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
                 Ok((Socket::new(Stream::Tcp(TcpStream::from_std(stream)?)), Peer::Tcp(address)))
             }
             Self::Unix(stream) => {

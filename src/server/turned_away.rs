@@ -34,7 +34,7 @@ impl TurnedAway {
 }
 
 async fn leave(accepted: Accepted) -> std::io::Result<()> {
-    let (mut socket, _) = accepted.register(true)?;
+    let (mut socket, _) = accepted.register()?;
     socket.write_all(&over_capacity()).await?;
     socket.shutdown().await?;
     tokio::io::copy(&mut socket.take(BYTES), &mut tokio::io::sink()).await?;

@@ -31,8 +31,12 @@ pub enum Shape {
     Shared,
 }
 
-/// Connections of a worker from which on each of them gets less: what few may hold is too much where thousands do.
+/// Connections of a worker from which on a new one has to show that its caller reads: what few may hold is too much
+/// where thousands do.
 const CROWD: usize = 256;
+
+/// Bytes of answers that show it: more than the kernel takes for a caller that does not read.
+const PROOF: usize = 256 * 1024;
 
 /// How long connections that are cut off have to end.
 const FORCED: Duration = Duration::from_millis(500);
@@ -174,7 +178,7 @@ impl<S: Service> Serve<S> {
                 () = closing.reached(Phase::Closing) => break,
             };
             let counted = Counted::new(&worker.connections, &worker.serving.connections, (worker.tasks.token(), seat));
-            let (socket, peer) = match accepted.register(worker.is_crowded()) {
+            let (socket, peer) = match accepted.register() {
                 Ok(registered) => registered,
                 Err(error) => {
                     tracing::debug!(%error, "a caller's socket was lost on the way to its worker");
@@ -197,10 +201,6 @@ impl<S: Service> Serve<S> {
         }
     }
 
-    fn is_crowded(&self) -> bool {
-        self.connections.load(Ordering::Relaxed) > CROWD
-    }
-
     /// Opens a connection within the time for a head, and serves it in a task of its own: one that waits for its first
     /// bytes costs little, and one in HTTP/1 does not pay for what TLS and HTTP/2 need.
     async fn open(self: Arc<Self>, socket: Socket, peer: Peer, listener: Arc<ListenerSettings>, counted: Counted) {
@@ -221,7 +221,9 @@ impl<S: Service> Serve<S> {
             let mut connection = Connection::new(peer, listener);
             connection.secured = secured;
             connection.protocol = protocol;
-            connection.is_crowded = self.is_crowded();
+            if self.connections.load(Ordering::Relaxed) > CROWD {
+                connection.unproven = AtomicUsize::new(PROOF);
+            }
             let drain = drain.trusting(trust);
             connection.distrust = drain.distrust();
             self.serve(socket, connection, drain, counted);

@@ -224,5 +224,5 @@ async fn an_answer_may_come_behind_empty_lines() {
 #[test]
 fn pieces_are_bounded() {
     let kibibytes = [1, 64, 65, 512, 513, 100_000].map(|open| most(open) / 1024);
-    assert_eq!(kibibytes, [256, 256, 128, 16, 8, 8]);
+    assert_eq!(kibibytes, [256, 256, 128, 32, 16, 8]);
 }
