@@ -33,12 +33,12 @@ pub(super) fn relay(
     let (mut parts, incoming) = answer.into_parts();
     open.record.status = parts.status.as_u16();
     let present = clean(&mut parts, &open, pseudonym);
-    if !present.has(Presence::TRAILER) {
-        // Nothing is announced.
-    } else if limits.trailers {
-        header::announce_trailers(&mut parts.headers, header::strip_answer_trailers);
-    } else {
-        parts.headers.remove(TRAILER);
+    if present.has(Presence::TRAILER) {
+        if limits.trailers {
+            header::announce_trailers(&mut parts.headers, header::strip_answer_trailers);
+        } else {
+            parts.headers.remove(TRAILER);
+        }
     }
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(CONTENT_LENGTH);
