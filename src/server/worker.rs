@@ -33,10 +33,14 @@ pub enum Shape {
 
 /// Connections of a worker from which on a new one has to show that its caller reads: what few may hold is too much
 /// where thousands do.
-const CROWD: usize = 256;
+const CROWD: usize = 64;
 
 /// Bytes of answers that show it: more than the kernel takes for a caller that does not read.
 const PROOF: usize = 256 * 1024;
+
+/// Connections opened before those that are there have their turn again: thousands may come at once, and none of them
+/// should keep an older one waiting for all.
+const AT_ONCE: usize = 4;
 
 /// How long connections that are cut off have to end.
 const FORCED: Duration = Duration::from_millis(500);
@@ -168,6 +172,7 @@ impl<S: Service> Serve<S> {
         let mut closing = self.serving.drain.clone();
         let tasks = self.tasks.clone();
         let worker = Arc::new(self);
+        let mut in_a_row = 0;
         loop {
             let (accepted, listener, seat) = tokio::select! {
                 biased;
@@ -186,6 +191,11 @@ impl<S: Service> Serve<S> {
                 }
             };
             tasks.spawn(Arc::clone(&worker).open(socket, peer, listener, counted));
+            in_a_row += 1;
+            if in_a_row == AT_ONCE {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
         }
         drop(worker);
         // Sockets that were on their way when the listeners closed are dropped with the channel: nothing was read.
@@ -271,5 +281,80 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.handed.fetch_sub(1, Ordering::Relaxed);
         self.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::body;
+    use crate::name::Name;
+    use crate::server::{Address, Arrival, DrainHandle};
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// Remembers from whom requests came; with the first, the older caller sends another.
+    struct Noting {
+        came: Mutex<Vec<Peer>>,
+        older: TcpStream,
+    }
+
+    impl Service for Noting {
+        fn call(
+            self: Arc<Self>,
+            _: Arrival,
+            connection: Arc<Connection>,
+        ) -> std::pin::Pin<Box<dyn Future<Output = http::Response<body::AnswerBody>> + Send>> {
+            let mut came = self.came.lock();
+            came.push(connection.peer);
+            // The very first is the older caller's own.
+            if came.len() == 2 {
+                (&self.older).write_all(REQUEST).unwrap();
+            }
+            Box::pin(async { http::Response::new(body::empty()) })
+        }
+    }
+
+    /// Hundreds of callers that come at once do not keep an older one waiting for all of them.
+    #[tokio::test]
+    async fn a_crowd_does_not_keep_an_older_caller_waiting() {
+        const CROWDED: usize = 300;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let settings = Arc::new(ListenerSettings::new(Name::parse("test").unwrap(), Address::Tcp(address)));
+        let call = || {
+            let mut caller = TcpStream::connect(address).unwrap();
+            caller.write_all(REQUEST).unwrap();
+            let (stream, peer) = listener.accept().unwrap();
+            (caller, Accepted::Tcp(stream, peer))
+        };
+        let (older, accepted) = call();
+        let peer = Peer::Tcp(older.local_addr().unwrap());
+        let service = Arc::new(Noting { came: Mutex::default(), older });
+        let (handle, drain) = DrainHandle::new();
+        let serving =
+            Serving { limits: Limits::default(), drain, connections: Gauge::default(), floods: Floods::default() };
+        let workers = Workers::on_current_runtime(serving, Arc::clone(&service));
+        workers.workers[0].hand(accepted, Arc::clone(&settings), None);
+        let came = async |count| {
+            while service.came.lock().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        came(1).await;
+        let callers = std::iter::repeat_with(call).take(CROWDED).map(|(caller, accepted)| {
+            workers.workers[0].hand(accepted, Arc::clone(&settings), None);
+            caller
+        });
+        let callers: Vec<_> = callers.collect();
+        came(2 + callers.len()).await;
+        let before = service.came.lock().iter().skip(1).position(|came| *came == peer).unwrap();
+        assert!(before < 50, "{before} of {CROWDED} were served first");
+        drop(handle);
     }
 }

@@ -46,10 +46,10 @@ const MOST_INTERIMS: u8 = 100;
 /// few busy ones are served in large pieces.
 fn most(open: usize) -> usize {
     let piece = match open {
-        0..=64 => 256,
-        65..=128 => 128,
-        129..=256 => 64,
-        257..=512 => 32,
+        0..=32 => 256,
+        33..=64 => 128,
+        65..=128 => 64,
+        129..=512 => 32,
         513..=1024 => 16,
         _ => 8,
     };

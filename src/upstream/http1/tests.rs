@@ -223,6 +223,6 @@ async fn an_answer_may_come_behind_empty_lines() {
 /// Pieces are smaller the more connections there are.
 #[test]
 fn pieces_are_bounded() {
-    let kibibytes = [1, 64, 65, 512, 513, 100_000].map(|open| most(open) / 1024);
+    let kibibytes = [1, 32, 33, 512, 513, 100_000].map(|open| most(open) / 1024);
     assert_eq!(kibibytes, [256, 256, 128, 32, 16, 8]);
 }
