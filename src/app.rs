@@ -147,20 +147,24 @@ impl Bound {
         let reload = running.config.file.clone().map(|file| Reload::new(file, parts, running));
         let parts =
             Control { admin, listener: self.admin, certificates, reload, settings, delay, readiness, drain_handle };
+        let crowd = Crowd::new(&limits, self.metrics.limited());
+        let accepting = self
+            .listeners
+            .accept(workers.handles(), crowd, drain)
+            .map_err(|error| AppError::System("an event for a listening socket", error))?;
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || control.block_on(parts.run(started)))
             .map_err(|error| AppError::System("the control thread", error))?;
 
-        let crowd = Crowd::new(&limits, self.metrics.limited());
-        let accepting = runtime()?.block_on(self.listeners.accept(workers.handles(), crowd, drain));
         workers.join();
-        if control.join().is_err() {
+        let ended = control.join().unwrap_or_else(|_| {
             tracing::error!("the control thread panicked");
-        }
-        drop((shared, minters));
+            Ok(())
+        });
+        drop((accepting, shared, minters));
         drop((self.access_log, self.writer));
-        accepting.map_err(|error| AppError::System("an event for a listening socket", error))
+        ended
     }
 }
 
@@ -193,7 +197,10 @@ impl Control {
         };
         let workers = Workers::on_current_runtime(serving, Arc::new(self.admin));
         let crowd = Crowd::new(&Limits { connections: 1024, ..Limits::default() }, Limited::default());
-        let serving = tokio::spawn(self.listener.accept(workers.handles(), crowd, admin_drain));
+        let accepting = self
+            .listener
+            .accept(workers.handles(), crowd, admin_drain)
+            .map_err(|error| AppError::System("an event for the admin listener", error))?;
         drop(started);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!("ready");
@@ -213,11 +220,7 @@ impl Control {
         self.drain_handle.run(&self.settings, self.delay, force).await;
         let at_once = server::DrainSettings { delay: None, deadline: Duration::from_secs(1) };
         admin_handle.run(&at_once, Duration::ZERO, std::future::pending()).await;
-        match serving.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the admin listener failed"),
-            Err(error) => tracing::error!(%error, "the admin listener panicked"),
-        }
+        accepting.join_all().await;
         reading.abort();
         tracing::info!("stopped");
         Ok(())

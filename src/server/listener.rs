@@ -1,4 +1,4 @@
-//! Listening sockets, and the one thread that accepts for all of them.
+//! Listening sockets, and who accepts for all workers.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -9,10 +9,11 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::JoinSet;
 
 use super::crowd::Crowd;
 use super::drain::{Drain, Phase};
-use super::socket::Accepted;
+use super::socket::{Accepted, UNSENT};
 use super::turned_away::TurnedAway;
 use super::worker::Worker;
 use super::{Address, ListenerSettings};
@@ -95,23 +96,23 @@ impl Bound {
         self.listeners.iter().map(|listener| &listener.settings)
     }
 
-    /// Accepts until the drain closes the listeners; each socket goes to the worker with the fewest connections.
+    /// Accepts until the drain closes the listeners; each socket goes to the worker with the fewest connections. The
+    /// first worker accepts for all: what it keeps itself, and with one worker that is everything, wakes no other
+    /// thread. What is returned ends with the drain, and ends the accepting when it is dropped.
     ///
     /// # Errors
-    /// When a listening socket cannot be registered with the runtime at hand.
-    pub async fn accept(self, workers: Vec<Worker>, crowd: Crowd, drain: Drain) -> io::Result<()> {
+    /// When a listening socket cannot be registered with the worker's runtime.
+    pub fn accept(self, workers: Vec<Worker>, crowd: Crowd, drain: Drain) -> io::Result<JoinSet<()>> {
+        let mut accepting = JoinSet::new();
+        let Some(runtime) = workers.first().map(|first| first.runtime().clone()) else { return Ok(accepting) };
         let workers: Arc<[Worker]> = workers.into();
-        let mut tasks = tokio::task::JoinSet::new();
-        for listener in self.listeners {
-            let accepting =
-                Accepting { listener, workers: Arc::clone(&workers), crowd: crowd.clone(), drain: drain.clone() };
-            tasks.spawn(accepting.run());
+        let _entered = runtime.enter();
+        for Listener { settings, socket } in self.listeners {
+            let ready = readiness(&socket)?;
+            let (workers, crowd, drain) = (Arc::clone(&workers), crowd.clone(), drain.clone());
+            accepting.spawn_on(Accepting { settings, socket, ready, workers, crowd, drain }.run(), &runtime);
         }
-        drop((workers, drain));
-        while let Some(ended) = tasks.join_next().await {
-            ended.map_err(io::Error::other)??;
-        }
-        Ok(())
+        Ok(accepting)
     }
 }
 
@@ -119,9 +120,13 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<ListeningSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit this. A tunnel may idle for as long as it pleases, so nothing else would tell that its
-    // caller has vanished.
+    // Accepted sockets inherit what follows. A tunnel may idle for as long as it pleases, so nothing else would tell that
+    // its caller has vanished.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL))?;
+    socket.set_tcp_nodelay(true)?;
+    // Otherwise the kernel takes whole answers for callers that do not read, and nobody notices that they do not. Not
+    // every system has this option.
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(ListeningSocket::Tcp(socket.into()))
@@ -141,28 +146,33 @@ fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
 }
 
 struct Accepting {
-    listener: Listener,
+    settings: Arc<ListenerSettings>,
+    socket: ListeningSocket,
+    ready: AsyncFd<OwnedFd>,
     workers: Arc<[Worker]>,
     crowd: Crowd,
     drain: Drain,
 }
 
 impl Accepting {
-    async fn run(self) -> io::Result<()> {
-        let Self { listener: Listener { settings, socket }, workers, crowd, mut drain } = self;
-        let ready = readiness(&socket)?;
+    async fn run(self) {
+        let Self { settings, socket, ready, workers, crowd, mut drain } = self;
         let mut turned_away = TurnedAway::default();
         loop {
-            let mut readable = tokio::select! {
+            let readable = tokio::select! {
                 biased;
-                () = drain.reached(Phase::Closing) => return Ok(()),
-                readable = ready.readable() => readable?,
+                () = drain.reached(Phase::Closing) => return,
+                readable = ready.readable() => readable,
             };
+            // It fails only when the runtime ends.
+            let Ok(mut readable) = readable else { return };
             match socket.accept() {
                 Ok(accepted) => {
                     if let Some(accepted) = hand(accepted, &workers, &crowd, &settings) {
                         turned_away.answer(accepted);
                     }
+                    // The callers that are there have their turn; who is not accepted waits in the kernel.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                 Err(error) if is_of_one_connection(&error) => {}
@@ -240,10 +250,10 @@ mod tests {
 
     use socket2::SockRef;
 
-    use super::{ListeningSocket, bind_tcp};
+    use super::{ListeningSocket, UNSENT, bind_tcp};
 
     #[test]
-    fn the_system_asks_after_callers_that_say_nothing() {
+    fn an_accepted_socket_is_set_up_by_its_listener() {
         let ListeningSocket::Tcp(listener) = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap() else { panic!() };
         let _caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = loop {
@@ -252,6 +262,10 @@ mod tests {
                 Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
             }
         };
-        assert!(SockRef::from(&accepted).keepalive().unwrap());
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert!(accepted.tcp_nodelay().unwrap(), "an answer is not held back");
+        #[cfg(target_os = "linux")]
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT);
     }
 }

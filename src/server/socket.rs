@@ -15,7 +15,10 @@ use crate::peer::Peer;
 use crate::tls;
 
 /// Bytes of an answer that the kernel may hold for one caller beyond what is on its way.
-const UNSENT: u32 = 128 * 1024;
+pub(super) const UNSENT: u32 = 128 * 1024;
+
+/// The same for a caller that has to show that it reads: to fill more for thousands that do not keeps others waiting.
+const UNSENT_TO_STRANGERS: u32 = 4 * 1024;
 
 /// An accepted socket that no runtime knows yet.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(super) enum Accepted {
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Stream,
+    /// Bytes that the caller has to take before the kernel may hold as much for it as for others.
+    unproven: usize,
     /// What was read to find out what is spoken; read once more, and gone with its last byte.
     ahead: BytesMut,
 }
@@ -42,7 +47,32 @@ enum Stream {
 
 impl Socket {
     fn new(stream: Stream) -> Self {
-        Self { stream, ahead: BytesMut::new() }
+        Self { stream, unproven: 0, ahead: BytesMut::new() }
+    }
+
+    /// Has the kernel hold little of an answer until the caller has taken so many bytes.
+    pub(super) fn distrust(&mut self, bytes: usize) {
+        self.unproven = bytes;
+        self.limit_unsent(UNSENT_TO_STRANGERS);
+    }
+
+    /// Notes what the kernel took.
+    fn took(&mut self, written: &Poll<io::Result<usize>>) {
+        if self.unproven > 0
+            && let Poll::Ready(Ok(bytes)) = written
+        {
+            self.unproven = self.unproven.saturating_sub(*bytes);
+            if self.unproven == 0 {
+                self.limit_unsent(UNSENT);
+            }
+        }
+    }
+
+    /// Not every system has this option.
+    fn limit_unsent(&self, most: u32) {
+        if let Stream::Tcp(stream) = &self.stream {
+            let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(most);
+        }
     }
 
     /// What is inside TLS.
@@ -81,10 +111,6 @@ impl Accepted {
         match self {
             Self::Tcp(stream, address) => {
                 stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                // Otherwise the kernel takes whole answers for callers that do not read, and nobody notices that they
-                // do not. Not every system has this option.
-                let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
                 Ok((Socket::new(Stream::Tcp(TcpStream::from_std(stream)?)), Peer::Tcp(address)))
             }
             Self::Unix(stream) => {
@@ -102,8 +128,8 @@ impl Accepted {
 }
 
 macro_rules! each {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match &mut $self.get_mut().stream {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match &mut $socket.stream {
             Stream::Tcp($stream) => $call,
             Stream::Unix($stream) => $call,
             Stream::Secure($stream) => $call,
@@ -117,13 +143,16 @@ impl AsyncRead for Socket {
             self.read_ahead(buf);
             return Poll::Ready(Ok(()));
         }
-        each!(self, stream => Pin::new(stream).poll_read(cx, buf))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write(cx, buf))
+        let this = self.get_mut();
+        let written = each!(this, stream => Pin::new(stream).poll_write(cx, buf));
+        this.took(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -131,7 +160,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+        let this = self.get_mut();
+        let written = each!(this, stream => Pin::new(stream).poll_write_vectored(cx, bufs));
+        this.took(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -142,10 +174,38 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_flush(cx))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use socket2::SockRef;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// For a caller that reads, the kernel may hold more again.
+    #[tokio::test]
+    async fn a_caller_that_takes_its_answer_is_trusted_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        let (mut socket, _) = Accepted::Tcp(stream, peer).register().unwrap();
+        let most = |socket: &Socket| {
+            let Stream::Tcp(stream) = &socket.stream else { panic!() };
+            SockRef::from(stream).tcp_notsent_lowat().unwrap()
+        };
+        socket.distrust(10_000);
+        for _ in 0..10 {
+            assert_eq!(most(&socket), UNSENT_TO_STRANGERS);
+            socket.write_all(&[b'x'; 1000]).await.unwrap();
+            caller.read_exact(&mut [0; 1000]).await.unwrap();
+        }
+        assert_eq!(most(&socket), UNSENT);
     }
 }

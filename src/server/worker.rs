@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -38,10 +39,6 @@ const CROWD: usize = 64;
 /// Bytes of answers that show it: more than the kernel takes for a caller that does not read.
 const PROOF: usize = 256 * 1024;
 
-/// Connections opened before those that are there have their turn again: thousands may come at once, and none of them
-/// should keep an older one waiting for all.
-const AT_ONCE: usize = 4;
-
 /// How long connections that are cut off have to end.
 const FORCED: Duration = Duration::from_millis(500);
 
@@ -61,11 +58,12 @@ pub struct Serving {
     pub floods: Floods,
 }
 
-/// One worker, as the accepting thread sees it.
+/// One worker, as whoever accepts sees it.
 #[derive(Clone, Debug)]
 pub struct Worker {
     sockets: mpsc::UnboundedSender<Handed>,
     connections: Arc<AtomicUsize>,
+    runtime: Handle,
 }
 
 /// All workers of a server.
@@ -97,16 +95,22 @@ impl Workers {
                 Shape::Shared => tokio::runtime::Builder::new_multi_thread(),
             };
             let runtime = builder.worker_threads(count.get()).thread_name("keybearer-worker").enable_all().build()?;
-            let (worker, sockets) = Worker::new();
+            let (worker, sockets) = Worker::new(runtime.handle().clone());
             let serve = Serve {
                 service: service(index),
                 serving: serving.clone(),
                 connections: Arc::clone(&worker.connections),
                 tasks: TaskTracker::new(),
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(move || runtime.block_on(serve.run(sockets)))?;
+            // A task: to wake what a thread blocks on takes a system call, even from that thread.
+            let served = runtime.spawn(serve.run(sockets));
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                if let Err(error) = runtime.block_on(served)
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    std::panic::resume_unwind(panic);
+                }
+            })?;
             all.workers.push(worker);
             all.threads.push(thread);
         }
@@ -115,13 +119,13 @@ impl Workers {
 
     /// A worker on the runtime at hand, for services that are not the data path.
     pub fn on_current_runtime<S: Service>(serving: Serving, service: Arc<S>) -> Self {
-        let (worker, sockets) = Worker::new();
+        let (worker, sockets) = Worker::new(Handle::current());
         let connections = Arc::clone(&worker.connections);
         tokio::spawn(Serve { service, serving, connections, tasks: TaskTracker::new() }.run(sockets));
         Self { workers: vec![worker], threads: Vec::new() }
     }
 
-    /// Their handles, for the accepting thread.
+    /// Their handles, for whoever accepts.
     #[must_use]
     pub fn handles(&self) -> Vec<Worker> {
         self.workers.clone()
@@ -139,9 +143,14 @@ impl Workers {
 }
 
 impl Worker {
-    fn new() -> (Self, mpsc::UnboundedReceiver<Handed>) {
+    fn new(runtime: Handle) -> (Self, mpsc::UnboundedReceiver<Handed>) {
         let (sockets, received) = mpsc::unbounded_channel();
-        (Self { sockets, connections: Arc::new(AtomicUsize::new(0)) }, received)
+        (Self { sockets, connections: Arc::new(AtomicUsize::new(0)), runtime }, received)
+    }
+
+    /// Where it runs.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Connections handed over and not yet ended.
@@ -172,7 +181,6 @@ impl<S: Service> Serve<S> {
         let mut closing = self.serving.drain.clone();
         let tasks = self.tasks.clone();
         let worker = Arc::new(self);
-        let mut in_a_row = 0;
         loop {
             let (accepted, listener, seat) = tokio::select! {
                 biased;
@@ -183,19 +191,19 @@ impl<S: Service> Serve<S> {
                 () = closing.reached(Phase::Closing) => break,
             };
             let counted = Counted::new(&worker.connections, &worker.serving.connections, (worker.tasks.token(), seat));
-            let (socket, peer) = match accepted.register() {
+            let (mut socket, peer) = match accepted.register() {
                 Ok(registered) => registered,
                 Err(error) => {
                     tracing::debug!(%error, "a caller's socket was lost on the way to its worker");
                     continue;
                 }
             };
-            tasks.spawn(Arc::clone(&worker).open(socket, peer, listener, counted));
-            in_a_row += 1;
-            if in_a_row == AT_ONCE {
-                in_a_row = 0;
-                tokio::task::yield_now().await;
+            if worker.is_crowded() {
+                socket.distrust(PROOF);
             }
+            tasks.spawn(Arc::clone(&worker).open(socket, peer, listener, counted));
+            // Thousands may come at once, and none of them should keep an older one waiting for all.
+            tokio::task::yield_now().await;
         }
         drop(worker);
         // Sockets that were on their way when the listeners closed are dropped with the channel: nothing was read.
@@ -231,13 +239,18 @@ impl<S: Service> Serve<S> {
             let mut connection = Connection::new(peer, listener);
             connection.secured = secured;
             connection.protocol = protocol;
-            if self.connections.load(Ordering::Relaxed) > CROWD {
+            if self.is_crowded() {
                 connection.unproven = AtomicUsize::new(PROOF);
             }
             let drain = drain.trusting(trust);
             connection.distrust = drain.distrust();
             self.serve(socket, connection, drain, counted);
         }
+    }
+
+    /// Whether so many are there that a new caller has to show that it reads.
+    fn is_crowded(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > CROWD
     }
 
     /// Serves a connection to its end.
