@@ -49,6 +49,8 @@ pub(crate) struct Guard<IO> {
     at_boundary: bool,
     /// Whether something was written since the connection was last idle.
     has_written: bool,
+    /// Whether the caller said that the request at hand is its last.
+    is_last: bool,
     read_watch: Watch<ReadWait>,
     write_watch: Watch<()>,
     read_pace: Pace,
@@ -92,6 +94,7 @@ impl<IO> Guard<IO> {
             interim: BytesMut::new(),
             at_boundary: true,
             has_written: false,
+            is_last: false,
             read_watch: Watch::default(),
             write_watch: Watch::default(),
             read_pace: Pace::default(),

@@ -86,6 +86,8 @@ pub(crate) struct Head {
     pub(crate) framing: Framing,
     /// Whether another protocol is to follow.
     pub(crate) upgrade: Upgrade,
+    /// Whether the caller says that no request follows (RFC 9112 9.6).
+    pub(crate) is_last: bool,
 }
 
 /// Whether a request asks for another protocol (RFC 9110 7.8, 9.3.6).

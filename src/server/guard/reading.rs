@@ -59,6 +59,7 @@ impl<IO> Guard<IO> {
             let Some(head) = head::judge(bytes, scanned, limits).map_err(Fault::Head)? else {
                 return Ok(judged);
             };
+            self.is_last = head.is_last;
             judged = Judged { approved: head.length, has_void_upgrade: head.upgrade == Upgrade::Void };
             if head.upgrade == Upgrade::Asked {
                 self.phase = Phase::Switching;

@@ -184,6 +184,23 @@ async fn an_idle_connection_closes_at_once_and_one_that_was_just_answered_linger
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
+/// RFC 9112 9.6: behind a request with `Connection: close` nothing comes, once all of it is there.
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_caller_said_the_last_word_closes_at_once() {
+    let last = "POST / HTTP/1.1\r\nHost: a\r\nConnection: TE, Close\r\nContent-Length: 2\r\n\r\nhi";
+    for (missing, lingers) in [(0, false), (1, true)] {
+        let (mut caller, mut guard, connection) = guarded();
+        caller.write_all(&last.as_bytes()[..last.len() - missing]).await.unwrap();
+        read(&mut guard).await.unwrap();
+        connection.called();
+        guard.write_all(b"answer").await.unwrap();
+        guard.flush().await.unwrap();
+        let start = Instant::now();
+        guard.shutdown().await.unwrap();
+        assert_eq!(start.elapsed() == linger::TIME, lingers, "{missing} bytes of the body are missing");
+    }
+}
+
 /// B2: one empty line before a request line is ignored, and is no request that has begun.
 #[tokio::test(start_paused = true)]
 async fn an_empty_line_behind_a_body_leaves_the_connection_idle() {

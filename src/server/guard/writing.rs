@@ -71,10 +71,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
     }
 
     /// Whether the caller may still be sending what nobody will read. On an idle connection it is not: it was told
-    /// nothing that a reset could take away.
+    /// nothing that a reset could take away. Nor behind a whole request that it said was its last.
     fn should_linger(&self) -> bool {
         match &self.phase {
-            Phase::Head => self.has_written || !self.held.is_empty(),
+            Phase::Head => (self.has_written && !self.is_last) || !self.held.is_empty(),
             Phase::Body(_) | Phase::Refused | Phase::Switching => true,
             Phase::Through => false,
         }

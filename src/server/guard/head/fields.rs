@@ -17,6 +17,8 @@ pub(super) struct Fields {
     transfer_encoding: Option<Coding>,
     /// Whether `Connection` names `upgrade`.
     names_upgrade: bool,
+    /// Whether it names `close`.
+    names_close: bool,
     /// Whether there is an `Upgrade`, and whether it offers more than `h2c`.
     upgrade: Option<bool>,
 }
@@ -71,7 +73,10 @@ impl Fields {
 
     fn connection(&mut self, value: &[u8]) {
         if !value.eq_ignore_ascii_case(b"keep-alive") {
-            self.names_upgrade |= elements(value).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+            for option in elements(value) {
+                self.names_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+                self.names_close |= option.eq_ignore_ascii_case(b"close");
+            }
         }
     }
 
@@ -146,8 +151,9 @@ impl Fields {
     /// What all of them together say in a head of this length.
     pub(super) fn head(&self, line: RequestLine, length: usize) -> Result<Head, Failure> {
         let framing = self.framing(line.version)?;
+        let is_last = self.names_close;
         if !line.is_connect && self.upgrade.is_none() {
-            return Ok(Head { length, framing, upgrade: Upgrade::None });
+            return Ok(Head { length, framing, upgrade: Upgrade::None, is_last });
         }
         let upgrade = match (line.is_connect, framing.is_done()) {
             (true, true) => Upgrade::Asked,
@@ -158,7 +164,7 @@ impl Fields {
                 if asked && no_body { Upgrade::Asked } else { Upgrade::Void }
             }
         };
-        Ok(Head { length, framing, upgrade })
+        Ok(Head { length, framing, upgrade, is_last })
     }
 }
 
