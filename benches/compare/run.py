@@ -88,7 +88,8 @@ def executables(options):
 
 def measure(chosen, options, results):
     """Scenario by scenario; the exit status."""
-    for program, package in [("wrk", "wrk"), ("h2load", "nghttp2-client"), ("openssl", "openssl"), ("cc", "gcc")]:
+    for program, package in [("wrk", "wrk"), ("h2load", "nghttp2-client"), ("openssl", "openssl"), ("cc", "gcc"),
+                             ("nginx", "nginx")]:
         rig.need(program, package)
     rig.need_cores()
     peers.install()
@@ -103,7 +104,7 @@ def measure(chosen, options, results):
     }
     progress = Progress(chosen, options)
     failed = []
-    upstream = origin.Origin(peers.NGINX)
+    upstream = origin.Origin()
     try:
         with open(rig.BUILD / "rounds.jsonl", "a") as raw:
             stage = scenarios.Stage(upstream, peers.Peers(programs, upstream), programs, raw)

@@ -12,7 +12,6 @@ sys.dont_write_bytecode = True  # the source tree stays as it is
 
 import load
 import origin as origins
-import peers
 import rig
 
 SHAPES = ["per-core", "shared"]
@@ -27,13 +26,13 @@ def main():
 
     rig.need("wrk", "wrk")
     rig.need("openssl", "openssl")
-    peers.install()
+    rig.need("nginx", "nginx")
     [binary] = rig.built(["--example", "shapes"], ["shapes"])
     print("| cores | connections | shape | CPU µs/request (range) | requests/s | p50 ms | p99 ms | PSS MiB | others |")
     print("|---|---|---|---|---|---|---|---|---|")
     for workers, cores, load_cores in [(1, {0}, {1}), (2, {0, 1}, {0, 1})]:
         rig.LOAD_CORE = load_cores
-        origin = origins.Origin(peers.NGINX, load_cores)
+        origin = origins.Origin(load_cores)
         try:
             for connections in options.connections:
                 compare(binary, workers, cores, connections, origin, options)
