@@ -124,7 +124,7 @@ def _beside(attack, connections, target, keybearer, patience=None):
     length = OPENING + (patience or 0) + 20
     command = [*attack, "-l", str(length), "-p", "5", "-u", f"http://127.0.0.1:{target}"]
     with tempfile.TemporaryFile() as output:
-        seen = _Seen(connections, keybearer)
+        seen = _Seen(connections)
         attacker = subprocess.Popen(command, stdout=output, stderr=output)
         still_open = None
         try:
@@ -133,7 +133,7 @@ def _beside(attack, connections, target, keybearer, patience=None):
             while not seen.all_open.is_set() and time.monotonic() < begin + OPENING:
                 samples += floods._bystand(keybearer.port, time.monotonic() + 1)
             samples += floods._bystand(keybearer.port, time.monotonic() + 6)
-            memory = max(seen.memory.value, keybearer.memory())
+            memory = keybearer.memory()
             open_at_once = max(0, ground.sockets(port) - 1)  # slowhttptest's probe
             if patience is not None:
                 # All must be closed by now.
@@ -160,31 +160,29 @@ def _settle(*ports):
 
 
 class _Seen:
-    """When the last connection was opened, and how much memory keybearer had from then on.
+    """When the last connection was opened.
 
     A process of its own: a thread would keep the bystander waiting for Python's lock, five milliseconds at a time. It
-    looks at how many sockets there are in all: to read the kernel's whole table takes half a core while there are
+    only looks at how many sockets there are in all: to read the kernel's whole table takes half a core while there are
     twenty thousand, most of all where each caller has a connection behind the proxy too, and would be measured instead.
     """
 
-    def __init__(self, connections, keybearer):
-        self.memory, self.rose = (multiprocessing.Value(kind, 0) for kind in "qd")
+    def __init__(self, connections):
+        self.rose = multiprocessing.Value("d", 0)
         self.all_open, self.done = multiprocessing.Event(), multiprocessing.Event()
-        self.process = multiprocessing.Process(target=self._watch, args=(connections, keybearer), daemon=True)
+        self.process = multiprocessing.Process(target=self._watch, args=(connections,), daemon=True)
         self.process.start()
 
-    def _watch(self, connections, keybearer):
+    def _watch(self, connections):
         before, most = ground.all_sockets(), 0
         while not self.done.wait(0.5):
             count = ground.all_sockets() - before
             # The bystander and what else comes and goes are no attackers.
             if count > most * 1.005:
                 most, self.rose.value = count, time.monotonic()
-            elif count >= max(connections, most * 0.98):
+            elif count >= max(connections, most * 0.98) and time.monotonic() > self.rose.value + 2:
                 # No more of them come: all are open that will be.
-                self.memory.value = max(self.memory.value, keybearer.memory())
-                if time.monotonic() > self.rose.value + 2:
-                    self.all_open.set()
+                self.all_open.set()
 
     def stop(self):
         self.done.set()
