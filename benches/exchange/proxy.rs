@@ -211,7 +211,7 @@ fn listening(line: &str) -> Option<u16> {
     field("address")?.rsplit_once(':')?.1.parse().ok()
 }
 
-/// Adds up what callgrind wrote for each thread but the first: that one starts the program and accepts, and the
+/// Adds up what callgrind wrote for each thread but the first: that one starts the program, and the
 /// entropy it gathers for that costs hundreds of millions of instructions, never the same number twice.
 fn instructions(folder: &Path) -> Result<u64, Box<dyn Error>> {
     let mut sum = 0;
