@@ -1,6 +1,6 @@
 //! Listeners, workers, the guard, drain: generic over the service it runs.
 //!
-//! One thread accepts and hands sockets to the worker with the fewest connections; workers serve them. What a request
+//! One worker accepts and hands sockets to that with the fewest connections; workers serve them. What a request
 //! means is the [`Service`]'s part.
 
 mod connection;

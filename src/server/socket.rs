@@ -1,4 +1,4 @@
-//! A caller's socket, TCP or Unix, on its way from the accepting thread to a worker and there, with TLS around it or
+//! A caller's socket, TCP or Unix, on its way from whoever accepts to a worker and there, with TLS around it or
 //! without.
 
 use std::io;
