@@ -15,6 +15,8 @@ FLOOR = rig.BUILD / "floor"
 
 OURS, LOGGING, SILENT = "keybearer", "keybearer, access log", "keybearer, silent token endpoint"
 OTHER = "keybearer, other build"
+# The same program without a profile: what `cargo build --release` makes.
+CARGO = "keybearer, cargo build"
 # The wheel's nginx is newer, built for size, and linked with another C library and OpenSSL; Debian's is built for speed.
 DEBIAN = "nginx, Debian's"
 FORWARDER, FLOOR_NAME, DIRECT = "empty hyper forwarder", "floor", "no proxy"
@@ -114,7 +116,7 @@ class Peers:
             "token_port": setting.token_port or self.origin.plain,
             "mint": 'mint = "at_start"' if setting.token_port else "",
         })
-        executable = self.executables["other" if name == OTHER else "keybearer"]
+        executable = self.executables[{OTHER: "other", CARGO: "cargo"}.get(name, "keybearer")]
         return Peer(name, [executable, "run", "-c", "keybearer.toml"], shared["port"],
                     {"keybearer.toml": text}, (shared["admin_port"], "/readyz"))
 

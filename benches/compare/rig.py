@@ -278,6 +278,15 @@ def today():
     return datetime.date.today().isoformat()
 
 
+def released():
+    """keybearer as it is released, built now."""
+    print("building keybearer as it is released (the first time takes some ten minutes)", file=sys.stderr, flush=True)
+    done = subprocess.run([ROOT / "deploy" / "release.sh"])
+    if done.returncode:
+        raise Trouble("deploy/release.sh could not build; its words are above")
+    return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release-pgo" / "keybearer")
+
+
 def built(cargo_arguments, names):
     """The release executables `names`, built now."""
     print(f"building {', '.join(names)} (release; the first time takes minutes)", file=sys.stderr, flush=True)

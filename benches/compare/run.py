@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs keybearer beside HAProxy, nginx, Envoy and two reference programs on this machine.
 
-Without names every scenario is measured, which takes about 25 minutes. Each proxy has one worker on core 0; load and
+Without names every scenario is measured, which takes about 30 minutes. What is measured is the release as
+deploy/release.sh builds it, which takes some ten minutes more the first time. Each proxy has one worker on core 0; load and
 origin share core 1. Rounds are interleaved: every program has its turn in every round, so that whatever else the
 machine does hits them alike. Only ratios between lines of one scenario mean something. Tables go to standard output;
 results.json, chart.svg and the tables in benches/README.md are brought up to date with each scenario that is complete.
@@ -35,7 +36,7 @@ def options_of(arguments):
                      help="one short round each, to see whether everything works; implies --dry")
     parser.add_argument("--rounds", type=int, help="default: 5, of latencies 7 (at least)")
     parser.add_argument("--seconds", type=int, help="of each program in each round; default: 2")
-    parser.add_argument("--keybearer", help="an executable to measure instead of building one")
+    parser.add_argument("--keybearer", help="an executable to measure instead of building the release")
     parser.add_argument("--other", help="another executable of keybearer, to be measured beside it; implies --dry")
     parser.add_argument("--dry", action="store_true", help="write results, chart and tables to target/compare only")
     options = parser.parse_args(arguments)
@@ -64,6 +65,9 @@ def main():
         results.render()
         return 0
     chosen = [scenarios.BY_NAME[name] for name in options.scenario] or scenarios.ALL
+    if options.keybearer:
+        chosen = [dataclasses.replace(each, programs=tuple(name for name in each.programs if name != peers.CARGO))
+                  for each in chosen]
     if options.other:
         chosen = [dataclasses.replace(each, programs=(*each.programs, peers.OTHER)) for each in chosen]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that everything is ended
@@ -80,10 +84,13 @@ def main():
 def executables(options):
     """keybearer apart from the others, because what those need would change it a little."""
     names = ["forwarder", "load", "hold"]
-    keybearer = os.path.abspath(options.keybearer) if options.keybearer else rig.built(["--bin", "keybearer"], ["keybearer"])[0]
+    if options.keybearer:
+        keybearer = {"keybearer": os.path.abspath(options.keybearer)}
+    else:
+        keybearer = {"keybearer": rig.released(), "cargo": rig.built(["--bin", "keybearer"], ["keybearer"])[0]}
     built = rig.built([part for name in names for part in ("--example", name)], names)
     other = {"other": os.path.abspath(options.other)} if options.other else {}
-    return dict(zip(names, built)) | {"keybearer": keybearer} | other
+    return dict(zip(names, built)) | keybearer | other
 
 
 def measure(chosen, options, results):

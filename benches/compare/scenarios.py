@@ -10,7 +10,7 @@ import load
 import origin
 import peers
 import rig
-from peers import DEBIAN, DIRECT, FLOOR_NAME, FORWARDER, LOGGING, OURS, PROXIES, SILENT, Setting
+from peers import CARGO, DEBIAN, DIRECT, FLOOR_NAME, FORWARDER, LOGGING, OURS, PROXIES, SILENT, Setting
 
 EVERYONE = [OURS, LOGGING, "HAProxy", "nginx", "Envoy", FORWARDER, FLOOR_NAME]
 OVER_TLS = [name for name in EVERYONE if name != FLOOR_NAME]
@@ -45,8 +45,9 @@ def big(name, words, setting):
 
 
 ALL = [
-    Scenario("get", "GET, small answer, plain upstream, 64 connections", programs=(*EVERYONE, DEBIAN)),
-    Scenario("get-tls", "GET, small answer, TLS 1.3 upstream, 64 connections", programs=(*OVER_TLS, DEBIAN), setting=TLS),
+    Scenario("get", "GET, small answer, plain upstream, 64 connections", programs=(*EVERYONE, DEBIAN, CARGO)),
+    Scenario("get-tls", "GET, small answer, TLS 1.3 upstream, 64 connections", programs=(*OVER_TLS, DEBIAN, CARGO),
+             setting=TLS),
     big("64k", "64 KiB", Setting()),
     big("64k-tls", "64 KiB", TLS),
     big("1m", "1 MiB", Setting()),
