@@ -11,7 +11,9 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::net::TcpStream;
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream};
 use tower_service::Service;
 
 use super::{Addresses, ConnectError, Destination, NamedBy, authority, lookup, no_host};
@@ -21,11 +23,34 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Connects. An address is judged before anything is sent to it, and once more on the connected socket.
 pub(super) async fn open(destination: &Destination<'_>, within: Duration) -> Result<TcpStream, ConnectError> {
-    let (host, addresses) = (destination.host(), destination.addresses);
-    // The connector takes an address that is written as one past the resolver.
-    if host.parse::<IpAddr>().is_ok_and(|address| !addresses.admits(address)) {
-        return Err(ConnectError::Forbidden);
+    let addresses = destination.addresses;
+    let stream = match destination.host().parse::<IpAddr>() {
+        Ok(address) if !addresses.admits(address) => return Err(ConnectError::Forbidden),
+        // Nothing to look up, and no race: the deadline is the dialler's alone.
+        Ok(address) => reach(SocketAddr::new(address, destination.port), destination).await.map_err(unreached)?,
+        Err(_) => race(destination, within).await?,
+    };
+    match stream.peer_addr() {
+        Ok(peer) if addresses.admits(peer.ip()) => Ok(stream),
+        Ok(_) => Err(ConnectError::Forbidden),
+        Err(error) => Err(unreached(error)),
     }
+}
+
+/// Connects to one address.
+async fn reach(address: SocketAddr, destination: &Destination<'_>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let options = SockRef::from(&socket);
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    options.set_tcp_user_timeout(destination.dead_after)?;
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
+}
+
+/// Connects to the first address of a name that answers.
+async fn race(destination: &Destination<'_>, within: Duration) -> Result<TcpStream, ConnectError> {
+    let (host, addresses) = (destination.host(), destination.addresses);
     let target = Uri::builder().scheme("http").authority(authority(host, destination.port)).path_and_query("/").build();
     let target = target.map_err(|_| no_host())?;
     let mut connector = HttpConnector::new_with_resolver(Resolver(addresses, destination.named_by));
@@ -37,15 +62,11 @@ pub(super) async fn open(destination: &Destination<'_>, within: Duration) -> Res
     connector.set_tcp_user_timeout(destination.dead_after);
     // The connector divides this among a host's addresses, so that one dead address leaves time for the next.
     connector.set_connect_timeout(Some(within));
-    let stream = match connector.call(target).await {
-        Ok(stream) => stream.into_inner(),
-        Err(error) => return Err(classify(error.into())),
-    };
-    match stream.peer_addr() {
-        Ok(peer) if addresses.admits(peer.ip()) => Ok(stream),
-        Ok(_) => Err(ConnectError::Forbidden),
-        Err(error) => Err(ConnectError::Refused(error.into())),
-    }
+    connector.call(target).await.map(TokioIo::into_inner).map_err(|error| classify(error.into()))
+}
+
+fn unreached(error: io::Error) -> ConnectError {
+    if error.kind() == io::ErrorKind::TimedOut { ConnectError::Timeout } else { ConnectError::Refused(error.into()) }
 }
 
 /// The connector's own error type is private: what happened is told by the causes inside.

@@ -146,6 +146,22 @@ async fn what_is_dangerous_and_accepted_is_reached() {
 async fn the_system_asks_after_hosts_that_say_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let Ok(Stream::Tcp(stream)) = dial(&plain("127.0.0.1", port), LONG).await else { panic!("it is plain") };
-    assert!(socket2::SockRef::from(&stream).keepalive().unwrap());
+    for host in ["127.0.0.1", "localhost"] {
+        let Ok(Stream::Tcp(stream)) = dial(&plain(host, port), LONG).await else { panic!("it is plain") };
+        let stream = socket2::SockRef::from(&stream);
+        assert!(stream.keepalive().unwrap(), "{host}");
+        assert!(stream.tcp_nodelay().unwrap(), "{host}: a request is not held back");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_system_gives_up_hosts_that_acknowledge_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost"] {
+        let destination = Destination { dead_after: Some(LONG), ..plain(host, port) };
+        let Ok(Stream::Tcp(stream)) = dial(&destination, LONG).await else { panic!("it is plain") };
+        assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(LONG), "{host}");
+    }
 }
