@@ -87,6 +87,9 @@ pub struct Destination<'a> {
     /// After this long without an acknowledgement of what was sent the connection counts as dead, where the system can
     /// do that (`TCP_USER_TIMEOUT`). A peer that takes its time to read counts as dead too.
     pub dead_after: Option<Duration>,
+    /// How many bytes of what comes the system is to hold at most, about; none: as many as it sees fit, which it finds
+    /// out by itself.
+    pub held_at_most: Option<u32>,
 }
 
 impl<'a> Destination<'a> {

@@ -141,6 +141,7 @@ impl Target {
             addresses: way.addresses,
             named_by: NamedBy::Configuration,
             dead_after: None,
+            held_at_most: None,
         }
     }
 }

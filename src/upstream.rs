@@ -31,7 +31,7 @@ use crate::secret::Secret;
 use crate::tls::{self, Alpn};
 
 pub use self::connection::{Lease, SendError};
-pub use self::http1::LONGEST_HEAD;
+pub use self::http1::{LONGEST_HEAD, Room};
 pub use self::opener::CheckoutError;
 pub use self::pool::{Pool, PoolLimits, Pools};
 pub use self::request::RequestHead;
@@ -198,6 +198,7 @@ impl Endpoint {
             addresses: self.addresses,
             named_by: self.named_by,
             dead_after,
+            held_at_most: None,
         }
     }
 

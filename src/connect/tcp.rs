@@ -44,6 +44,9 @@ async fn reach(address: SocketAddr, destination: &Destination<'_>) -> io::Result
     options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     options.set_tcp_user_timeout(destination.dead_after)?;
+    if let Some(most) = destination.held_at_most {
+        socket.set_recv_buffer_size(most)?;
+    }
     socket.set_nodelay(true)?;
     socket.connect(address).await
 }
@@ -60,6 +63,7 @@ async fn race(destination: &Destination<'_>, within: Duration) -> Result<TcpStre
     connector.set_keepalive(Some(KEEPALIVE));
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     connector.set_tcp_user_timeout(destination.dead_after);
+    connector.set_recv_buffer_size(destination.held_at_most.map(|most| most as usize));
     // The connector divides this among a host's addresses, so that one dead address leaves time for the next.
     connector.set_connect_timeout(Some(within));
     connector.call(target).await.map(TokioIo::into_inner).map_err(|error| classify(error.into()))

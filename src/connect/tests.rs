@@ -17,6 +17,7 @@ fn plain(host: &str, port: u16) -> Destination<'_> {
         addresses: Addresses::CONFIGURED,
         named_by: NamedBy::Configuration,
         dead_after: None,
+        held_at_most: None,
     }
 }
 
@@ -163,5 +164,18 @@ async fn the_system_gives_up_hosts_that_acknowledge_nothing() {
         let destination = Destination { dead_after: Some(LONG), ..plain(host, port) };
         let Ok(Stream::Tcp(stream)) = dial(&destination, LONG).await else { panic!("it is plain") };
         assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(LONG), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn the_system_holds_no_more_than_it_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost"] {
+        let destination = Destination { held_at_most: Some(16 * 1024), ..plain(host, port) };
+        let Ok(Stream::Tcp(ours)) = dial(&destination, LONG).await else { panic!("it is plain") };
+        // The kernel takes twice as much, for what it needs itself.
+        let size = socket2::SockRef::from(&ours).recv_buffer_size().unwrap();
+        assert!(size <= 2 * 16 * 1024, "{host}: {size}");
     }
 }

@@ -144,6 +144,12 @@ impl Connection {
         self.switch() == Switch::Asked && self.is_latest()
     }
 
+    /// Whether the caller has shown that it reads what it is sent, or need not show it.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.unproven.load(Ordering::Relaxed) == 0
+    }
+
     /// The connection as one stream of HTTP/2 sees it, on which other streams' failures leave no trace.
     pub(super) fn stream(&self) -> Self {
         Self {

@@ -12,7 +12,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::http1::{self, Link, Pump};
+use super::http1::{self, Link, Pump, Room};
 use super::multiplex::Stream;
 use super::pool::Pool;
 use super::{Protocol, RequestHead, TransferError};
@@ -24,6 +24,8 @@ use super::{Protocol, RequestHead, TransferError};
 pub struct Lease<B> {
     carrier: Carrier<B>,
     pool: Arc<Pool<B>>,
+    /// What the answer has.
+    room: Room,
     reused: bool,
     /// It is somebody's own.
     is_spent: bool,
@@ -70,8 +72,8 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(super) fn new(carrier: Carrier<B>, pool: Arc<Pool<B>>, reused: bool) -> Self {
-        Self { carrier, pool, reused, is_spent: false }
+    pub(super) fn new(carrier: Carrier<B>, (pool, room): (Arc<Pool<B>>, Room), reused: bool) -> Self {
+        Self { carrier, pool, room, reused, is_spent: false }
     }
 
     /// Whether the connection was open before, and may have died unnoticed.
@@ -139,11 +141,17 @@ where
             && !link.is_read()
             && let Carrier::Http1(link) = std::mem::replace(&mut self.carrier, Carrier::Gone)
         {
-            // One that is somebody's own serves nobody else.
-            let pool = (!self.is_spent).then(|| Arc::clone(&self.pool));
+            let pool = self.is_to_return(&link).then(|| Arc::clone(&self.pool));
             self.carrier = Carrier::Pumped(Pump::new(link, pool));
         }
     }
+
+    /// Whether the connection may serve others: one that is somebody's own does not, nor one that was made for little
+    /// and whose caller is known to read, for then it keeps whoever comes next waiting.
+    fn is_to_return(&self, link: &Link<B>) -> bool {
+        !self.is_spent && (link.room == Room::Wide || self.room == Room::Narrow)
+    }
+
     /// Keeps the connection from everyone else: it closes after this exchange. On a shared one nothing changes.
     pub fn spend(&mut self) {
         self.is_spent = true;
@@ -151,13 +159,14 @@ where
 
     /// Returns the connection. Call this only when the answer has ended and all of the request was taken from the caller.
     pub fn give_back(self) {
-        let Self { carrier, pool, reused: _, is_spent } = self;
+        let is_to_return = matches!(&self.carrier, Carrier::Http1(link) if self.is_to_return(link));
+        let Self { carrier, pool, .. } = self;
         match carrier {
             Carrier::Http1(link) if link.is_read() && !link.is_written() => {
-                tokio::spawn(http1::finish(link, (!is_spent).then_some(pool)));
+                tokio::spawn(http1::finish(link, is_to_return.then_some(pool)));
             }
             Carrier::Http1(mut link) => {
-                if !is_spent && link.rest() {
+                if is_to_return && link.rest() {
                     pool.put(link);
                 }
             }

@@ -42,6 +42,34 @@ const FIRST: usize = 8 * 1024;
 /// Most interim answers before an answer: they are read without a pause, and have no end by themselves.
 const MOST_INTERIMS: u8 = 100;
 
+/// With more open connections than this, one that is opened for a caller that may not read is made for little.
+const CROWD: usize = 512;
+
+/// About how much of an answer the system holds for us on such a connection. By itself it takes hundreds of KiB from the
+/// upstream for a caller that takes nothing; for thousands of them that is work and memory which others lack.
+const LITTLE: u32 = 16 * 1024;
+
+/// How much of an answer may wait for its caller outside of our own memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// As much as the system sees fit.
+    Wide,
+    /// Little where there is a crowd: whether the caller reads is not known.
+    Narrow,
+}
+
+impl Room {
+    /// What a connection is made for that is opened now.
+    pub(super) fn now(self) -> Self {
+        if OPEN.load(Ordering::Relaxed) > CROWD { self } else { Self::Wide }
+    }
+
+    /// See [`connect::Destination`].
+    pub(super) fn held_at_most(self) -> Option<u32> {
+        (self == Self::Narrow).then_some(LITTLE)
+    }
+}
+
 /// Most bytes of one read: the more connections there are, the less, so that many stalled callers take little memory and
 /// few busy ones are served in large pieces.
 fn most(open: usize) -> usize {
@@ -72,6 +100,7 @@ pub(super) struct Link<B, IO = Stream> {
     /// Whether the request at hand is a HEAD.
     is_head: bool,
     keeps_alive: bool,
+    pub(super) room: Room,
     _open: Open,
 }
 
@@ -100,6 +129,12 @@ impl Drop for Open {
     }
 }
 
+/// As if there were a crowd, until it is dropped.
+#[cfg(test)]
+pub(super) fn crowd() -> Vec<impl Sized> {
+    (0..=CROWD).map(|_| Open::new()).collect()
+}
+
 /// Where the answer is.
 #[derive(Debug, PartialEq, Eq)]
 enum Reading {
@@ -113,7 +148,7 @@ enum Reading {
 
 impl<B, IO> Link<B, IO> {
     /// A connection on which nothing was said.
-    pub(super) fn new(io: UpstreamStream<IO>) -> Self {
+    pub(super) fn new(io: UpstreamStream<IO>, room: Room) -> Self {
         Self {
             io,
             opened: Instant::now(),
@@ -124,6 +159,7 @@ impl<B, IO> Link<B, IO> {
             interims: 0,
             is_head: false,
             keeps_alive: true,
+            room,
             _open: Open::new(),
         }
     }

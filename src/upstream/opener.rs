@@ -14,12 +14,12 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{Notify, oneshot};
 
-use super::http1::Link;
+use super::http1::{Link, Room};
 use super::multiplex::Trunk;
 use super::stoppable::Stoppable;
 use super::stream::UpstreamStream;
 use super::{Endpoint, PoolLimits, Protocol};
-use crate::connect::{self, ConnectError, Route};
+use crate::connect::{self, ConnectError, Destination, Route};
 use crate::metrics::UpstreamMetrics;
 
 /// What an HTTP/2 connection may receive before we have read it: one answer, and all of a connection together. Large,
@@ -97,8 +97,10 @@ impl Opener {
     }
 
     /// A connection that carries one exchange at a time.
-    pub(super) async fn http1<B>(&self, connect: Duration) -> Result<Link<B>, CheckoutError> {
-        Ok(Link::new(UpstreamStream::new(self.stream(connect).await?, self.counted())))
+    pub(super) async fn http1<B>(&self, connect: Duration, room: Room) -> Result<Link<B>, CheckoutError> {
+        let room = room.now();
+        let stream = self.stream(connect, room.held_at_most()).await?;
+        Ok(Link::new(UpstreamStream::new(stream, self.counted()), room))
     }
 
     /// A connection that carries many exchanges at once. The server has spoken first, so its limits are known.
@@ -109,7 +111,7 @@ impl Opener {
     {
         let opening = async {
             let (greeting, greeted) = oneshot::channel();
-            let stream = UpstreamStream::greeting(self.stream(connect).await?, self.counted(), greeting);
+            let stream = UpstreamStream::greeting(self.stream(connect, None).await?, self.counted(), greeting);
             let handshake = http2::Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
@@ -128,8 +130,8 @@ impl Opener {
         timed.unwrap_or_else(|_| Err(ConnectError::Timeout.into()))
     }
 
-    async fn stream(&self, connect: Duration) -> Result<connect::Stream, CheckoutError> {
-        let destination = self.endpoint.destination(self.protocol);
+    async fn stream(&self, connect: Duration, held_at_most: Option<u32>) -> Result<connect::Stream, CheckoutError> {
+        let destination = Destination { held_at_most, ..self.endpoint.destination(self.protocol) };
         let route = self.endpoint.route(&destination, self.protocol);
         let opened = route.open(&destination, connect).await;
         match (&opened, route) {

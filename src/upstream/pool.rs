@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::connection::{Carrier, Lease};
 use super::form::Form;
-use super::http1::Link;
+use super::http1::{Link, Room};
 use super::idle::{Stack, Sweeping};
 use super::multiplex::{Found, Trunks};
 use super::opener::{CheckoutError, Opener};
@@ -212,18 +212,18 @@ where
         Self { opener, form, connections, otherwise, speaks_http2_only: AtomicBool::new(false) }
     }
 
-    /// A connection that was ready a moment ago, or a new one.
+    /// A connection that was ready a moment ago, or a new one, made for an answer that has `room`.
     ///
     /// # Errors
     /// When a new one was needed and could not be opened within `connect`.
-    pub async fn checkout(self: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
+    pub async fn checkout(self: &Arc<Self>, connect: Duration, room: Room) -> Result<Lease<B>, CheckoutError> {
         if let Connections::Http1(stack) = &self.connections
             && let Some(link) = stack.pop(&self.opener.limits)
         {
             self.opener.metrics.reused();
-            return Ok(Lease::new(Carrier::Http1(link), Arc::clone(self), true));
+            return Ok(Lease::new(Carrier::Http1(link), (Arc::clone(self), room), true));
         }
-        self.open(connect).await
+        self.open(connect, room).await
     }
 
     /// A connection that is none of the idle ones, for a request that such a one lost. Of HTTP/2: any that did not lose
@@ -231,14 +231,14 @@ where
     ///
     /// # Errors
     /// When one was needed and could not be opened within `connect`.
-    pub async fn open(self: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
+    pub async fn open(self: &Arc<Self>, connect: Duration, room: Room) -> Result<Lease<B>, CheckoutError> {
         match &self.connections {
-            Connections::Http1(_) => Box::pin(self.open_link(connect)).await,
+            Connections::Http1(_) => Box::pin(self.open_link(connect, room)).await,
             Connections::Http2(trunks) => Box::pin(self.take_stream(trunks, connect)).await,
         }
     }
 
-    async fn open_link(self: &Arc<Self>, connect: Duration) -> Result<Lease<B>, CheckoutError> {
+    async fn open_link(self: &Arc<Self>, connect: Duration, room: Room) -> Result<Lease<B>, CheckoutError> {
         let deadline = Instant::now() + connect;
         if let Some(otherwise) = &self.otherwise
             && self.speaks_http2_only.load(Ordering::Relaxed)
@@ -248,8 +248,8 @@ where
         if !self.opener.may_open() {
             return Err(CheckoutError::Busy);
         }
-        match (self.opener.http1(connect).await, &self.otherwise) {
-            (Ok(link), _) => Ok(Lease::new(Carrier::Http1(Box::new(link)), Arc::clone(self), false)),
+        match (self.opener.http1(connect, room).await, &self.otherwise) {
+            (Ok(link), _) => Ok(Lease::new(Carrier::Http1(Box::new(link)), (Arc::clone(self), room), false)),
             (Err(error), Some(otherwise)) if is_other_protocol(&error) => {
                 self.speaks_http2_only.store(true, Ordering::Relaxed);
                 self.open_otherwise(otherwise, deadline.saturating_duration_since(Instant::now())).await
@@ -276,7 +276,7 @@ where
             let opening = match trunks.find(&self.opener.limits, || self.opener.may_open()) {
                 Found::Stream(stream) => {
                     self.opener.metrics.reused();
-                    return Ok(Lease::new(Carrier::Http2(stream), Arc::clone(self), true));
+                    return Ok(Lease::new(Carrier::Http2(stream), (Arc::clone(self), Room::Wide), true));
                 }
                 Found::Open(opening) => {
                     let opened = self.opener.http2(deadline.saturating_duration_since(Instant::now())).await;
@@ -289,7 +289,7 @@ where
                     };
                     let (stream, sweeping) = opening.opened(trunk);
                     self.sweep(sweeping);
-                    return Ok(Lease::new(Carrier::Http2(stream), Arc::clone(self), false));
+                    return Ok(Lease::new(Carrier::Http2(stream), (Arc::clone(self), Room::Wide), false));
                 }
                 Found::Wait(opening) => opening,
             };

@@ -105,8 +105,9 @@ impl Secured {
         let (host, port) = (Ipv4Addr::LOCALHOST.to_string(), self.stage.proxy.address.port());
         let tls = Some((&profile, Alpn::Http1));
         let addresses = Addresses::CONFIGURED;
+        let named_by = NamedBy::Configuration;
         let destination =
-            Destination { host: &host, port, tls, addresses, named_by: NamedBy::Configuration, dead_after: None };
+            Destination { host: &host, port, tls, addresses, named_by, dead_after: None, held_at_most: None };
         let mut caller = connect::dial(&destination, Duration::from_secs(20)).await.ok()?;
         let request = format!("GET /{name}/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         caller.write_all(request.as_bytes()).await.ok()?;

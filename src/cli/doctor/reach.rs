@@ -191,6 +191,7 @@ fn destination<'a>((host, port): (&'a str, u16), tls: Option<&'a Profile>, addre
         addresses,
         named_by: NamedBy::Configuration,
         dead_after: None,
+        held_at_most: None,
     }
 }
 

@@ -94,6 +94,7 @@ fn to<'a>(host: &'a str, port: u16, profile: &'a Profile) -> Destination<'a> {
         addresses: Addresses::CONFIGURED,
         named_by: NamedBy::Configuration,
         dead_after: None,
+        held_at_most: None,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::answer::Failure;
 use crate::header;
 use crate::limit::Limit;
 use crate::server;
-use crate::upstream::{Lease, Protocol, SendError};
+use crate::upstream::{Lease, Protocol, Room, SendError};
 
 /// How often a request that was not sent at all, or not processed, is given to another connection.
 const UNSENT_RETRIES: u8 = 2;
@@ -38,7 +38,8 @@ impl Attempts<'_> {
     ) -> Result<Answered, Stop> {
         let way = self.destination.way(self.named, attached.map(|attached| attached.token))?;
         let connect = self.connect_time();
-        let mut lease = way.pool().checkout(connect).await.map_err(|error| stop::checkout(&error))?;
+        let room = self.room();
+        let mut lease = way.pool().checkout(connect, room).await.map_err(|error| stop::checkout(&error))?;
         let (mut set, mut body) = self.request(attached, &way, &lease)?;
         let mut unsent = 0;
         let mut lost = false;
@@ -96,7 +97,7 @@ impl Attempts<'_> {
                 }
                 Err(error) => return Err(stop::send(&error, self.connection)),
             }
-            lease = way.pool().open(self.connect_time()).await.map_err(|error| stop::checkout(&error))?;
+            lease = way.pool().open(self.connect_time(), room).await.map_err(|error| stop::checkout(&error))?;
             (set, body) = self.request(attached, &way, &lease)?;
         }
     }
@@ -150,6 +151,10 @@ impl Attempts<'_> {
             lease.spend();
         }
         lease.send(self.prepared.head(set), body, |status, headers| following.pass_on(status, headers))
+    }
+
+    fn room(&self) -> Room {
+        if self.connection.is_proven() { Room::Wide } else { Room::Narrow }
     }
 
     /// How long connecting may take: its own limit, or what is left of the whole exchange's.

@@ -22,8 +22,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::Link;
 use super::outgoing::Outgoing;
+use super::{Link, Room};
 use crate::upstream::RequestHead;
 use crate::upstream::form::Form;
 use crate::upstream::opener::Counted;
@@ -116,7 +116,7 @@ fn request(method: &Method) -> Request<Empty<Bytes>> {
 
 /// What is read of `bytes`, and whether the connection could be used again.
 fn read(bytes: &[u8], step: usize, method: &Method) -> (Read, bool) {
-    let mut link = Link::new(UpstreamStream::new(Wire { left: bytes, step }, Counted::none()));
+    let mut link = Link::new(UpstreamStream::new(Wire { left: bytes, step }, Counted::none()), Room::Wide);
     let mut cx = Context::from_waker(Waker::noop());
     let mut read = Read::default();
     let asked = request(method);

@@ -10,14 +10,14 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-use super::{Form, Link, RequestHead, TransferError, UpstreamStream, head, most};
+use super::{Form, Link, RequestHead, Room, TransferError, UpstreamStream, head, most};
 use crate::upstream::opener::Counted;
 
 type Outgoing = UnsyncBoxBody<Bytes, Infallible>;
 
 fn pair() -> (Link<Outgoing, DuplexStream>, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    (Link::new(UpstreamStream::new(ours, Counted::none())), theirs)
+    (Link::new(UpstreamStream::new(ours, Counted::none()), Room::Wide), theirs)
 }
 
 fn full(body: &[u8]) -> Outgoing {
