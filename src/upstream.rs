@@ -67,6 +67,9 @@ pub enum TransferError {
     /// The connection failed.
     #[error("the connection failed")]
     Io(#[source] std::io::Error),
+    /// It failed before the first byte of the request.
+    #[error("the connection failed before the request")]
+    Unsent,
     /// The connection ended, and the answer had not.
     #[error("the connection ended before the answer")]
     Ended,

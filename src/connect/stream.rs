@@ -26,6 +26,16 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().1.protocol_version()?.as_str(),
         }
     }
+
+    /// Most bytes of a write that fails of which the peer can have read none: TCP takes some or fails, and of a record
+    /// of TLS (RFC 8446 5.1) nothing is read before it is there as a whole.
+    #[must_use]
+    pub fn all_or_none(&self) -> usize {
+        match self {
+            Self::Tcp(_) => usize::MAX,
+            Self::Tls(_) => 1 << 14,
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -234,6 +234,7 @@ fn fate(error: TransferError) -> SendError {
     match error {
         TransferError::RequestBody(_) => SendError::RequestBody(error),
         TransferError::Malformed(_) => SendError::Broken(error),
+        TransferError::Unsent => SendError::Unsent,
         TransferError::Http2(_) | TransferError::Io(_) | TransferError::Ended => SendError::Lost(error),
     }
 }

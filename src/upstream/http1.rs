@@ -233,6 +233,7 @@ where
         self.is_head = head.method == Method::HEAD;
         self.reading = Reading::Head(Searched::default());
         self.interims = 0;
+        self.io.begin();
         self.step = (self.step / 2).max(FIRST);
         self.outgoing.begin(head, form, body);
     }
@@ -248,6 +249,10 @@ where
         let sending = self.outgoing.poll(cx, &mut self.io);
         if let Poll::Ready(Err(error @ TransferError::RequestBody(_))) = sending {
             return Poll::Ready(Err(error));
+        }
+        if self.io.has_lost_all() {
+            // What can be read answers nothing that was asked.
+            return Poll::Ready(Err(TransferError::Unsent));
         }
         loop {
             let Reading::Head(searched) = &mut self.reading else { return Poll::Ready(Err(TransferError::Ended)) };

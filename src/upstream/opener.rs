@@ -100,7 +100,8 @@ impl Opener {
     pub(super) async fn http1<B>(&self, connect: Duration, room: Room) -> Result<Link<B>, CheckoutError> {
         let room = room.now();
         let stream = self.stream(connect, room.held_at_most()).await?;
-        Ok(Link::new(UpstreamStream::new(stream, self.counted()), room))
+        let all_or_none = stream.all_or_none();
+        Ok(Link::new(UpstreamStream::new((stream, all_or_none), self.counted()), room))
     }
 
     /// A connection that carries many exchanges at once. The server has spoken first, so its limits are known.

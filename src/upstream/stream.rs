@@ -18,26 +18,47 @@ use super::opener::Counted;
 #[derive(Debug)]
 pub(super) struct UpstreamStream<IO> {
     io: IO,
+    /// Most bytes of a write that fails of which the peer can have read none.
+    all_or_none: usize,
     broken: bool,
+    /// The peer may have read some of what was written since the exchange began.
+    has_sent: bool,
     /// Whom to tell of the first bytes that come.
     greeting: Option<oneshot::Sender<()>>,
     _counted: Counted,
 }
 
 impl<IO> UpstreamStream<IO> {
-    /// A stream that one exchange uses at a time.
-    pub(super) fn new(io: IO, counted: Counted) -> Self {
-        Self { io, broken: false, greeting: None, _counted: counted }
+    /// A stream that one exchange uses at a time. Of a write of at most `all_or_none` bytes that fails, the peer can
+    /// have read none.
+    pub(super) fn new((io, all_or_none): (IO, usize), counted: Counted) -> Self {
+        Self { io, all_or_none, broken: false, has_sent: false, greeting: None, _counted: counted }
     }
 
     /// A stream that many share; `greeting` is told when the first bytes come.
     pub(super) fn greeting(io: IO, counted: Counted, greeting: oneshot::Sender<()>) -> Self {
-        Self { greeting: Some(greeting), ..Self::new(io, counted) }
+        Self { greeting: Some(greeting), ..Self::new((io, 0), counted) }
+    }
+
+    /// An exchange begins.
+    pub(super) fn begin(&mut self) {
+        self.has_sent = false;
+    }
+
+    /// Whether all that was written since the exchange began went nowhere.
+    pub(super) fn has_lost_all(&self) -> bool {
+        self.broken && !self.has_sent
     }
 
     /// Whether something that was written went nowhere.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// What became of a write of `length` bytes, where that of a peer that is gone counts as done, from now on.
+    fn wrote(&mut self, length: usize, result: io::Result<usize>) -> io::Result<usize> {
+        self.has_sent |= result.is_ok() || length > self.all_or_none;
+        self.outcome(result, length)
     }
 
     /// `otherwise` in place of the error of a peer that is gone, from now on.
@@ -80,7 +101,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for UpstreamStream<IO> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, bytes));
-        Poll::Ready(this.outcome(written, bytes.len()))
+        Poll::Ready(this.wrote(bytes.len(), written))
     }
 
     fn poll_write_vectored(
@@ -94,7 +115,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for UpstreamStream<IO> {
             return Poll::Ready(Ok(all));
         }
         let written = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bytes));
-        Poll::Ready(this.outcome(written, all))
+        Poll::Ready(this.wrote(all, written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -125,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_is_read_after_writing_has_failed() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut stream = UpstreamStream::new(ours, Counted::none());
+        let mut stream = UpstreamStream::new((ours, 0), Counted::none());
         theirs.write_all(b"401").await.unwrap();
         drop(theirs);
         for _ in 0..3 {
@@ -135,5 +156,22 @@ mod tests {
         let mut read = String::new();
         stream.read_to_string(&mut read).await.unwrap();
         assert_eq!(read, "401");
+    }
+
+    /// Only what was written at once, and is no more than the peer reads as a whole, is known to be lost.
+    #[tokio::test]
+    async fn what_went_nowhere_is_known() {
+        for (before, length, has_lost_all) in [(0, 4, true), (0, 5, false), (1, 4, false)] {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let mut stream = UpstreamStream::new((ours, 4), Counted::none());
+            stream.write_all(b"the exchange before").await.unwrap();
+            stream.begin();
+            stream.write_all(&b"x"[..before]).await.unwrap();
+            theirs.read_exact(&mut [0; 19]).await.unwrap();
+            drop(theirs);
+            assert!(!stream.has_lost_all());
+            stream.write_all(&b"xxxxx"[..length]).await.unwrap();
+            assert_eq!(stream.has_lost_all(), has_lost_all, "{before} and {length}");
+        }
     }
 }

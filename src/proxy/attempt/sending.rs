@@ -75,12 +75,12 @@ impl Attempts<'_> {
                     let answer = answer.map(|()| UpstreamBody::new(lease));
                     return Ok(Answered { answer, body, upgrade, sent });
                 }
-                // Nobody has seen it, nor its proof.
-                Err(SendError::Unsent) if unsent < UNSENT_RETRIES => {
+                Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
+                // Nobody has seen it.
+                Err(SendError::Unsent) if unsent < UNSENT_RETRIES && self.body.take_over().is_ok() => {
                     unsent += 1;
                     way.pool().stale();
                 }
-                Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
                 // The upstream says that nothing was applied (RFC 9113 8.7), so the method does not matter.
                 Err(SendError::Refused(error)) if unsent < UNSENT_RETRIES && self.body.take_over().is_ok() => {
                     tracing::debug!(%error, "the upstream refused a stream; sending again on another connection");

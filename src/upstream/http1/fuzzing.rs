@@ -116,7 +116,7 @@ fn request(method: &Method) -> Request<Empty<Bytes>> {
 
 /// What is read of `bytes`, and whether the connection could be used again.
 fn read(bytes: &[u8], step: usize, method: &Method) -> (Read, bool) {
-    let mut link = Link::new(UpstreamStream::new(Wire { left: bytes, step }, Counted::none()), Room::Wide);
+    let mut link = Link::new(UpstreamStream::new((Wire { left: bytes, step }, 0), Counted::none()), Room::Wide);
     let mut cx = Context::from_waker(Waker::noop());
     let mut read = Read::default();
     let asked = request(method);

@@ -17,7 +17,7 @@ type Outgoing = UnsyncBoxBody<Bytes, Infallible>;
 
 fn pair() -> (Link<Outgoing, DuplexStream>, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    (Link::new(UpstreamStream::new(ours, Counted::none()), Room::Wide), theirs)
+    (Link::new(UpstreamStream::new((ours, usize::MAX), Counted::none()), Room::Wide), theirs)
 }
 
 fn full(body: &[u8]) -> Outgoing {
@@ -61,6 +61,21 @@ async fn content(link: &mut Link<Outgoing, DuplexStream>) -> Result<Vec<u8>, Tra
         all.extend(frame?.into_data().unwrap_or_default());
     }
     Ok(all)
+}
+
+/// What such a connection said before is no answer to what it never got.
+#[tokio::test]
+async fn a_request_of_which_nothing_could_be_written_was_not_sent() {
+    for said in ["", "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"] {
+        for body in [b"hello".as_slice(), &[b'a'; 100_000]] {
+            let (mut link, mut theirs) = pair();
+            theirs.write_all(said.as_bytes()).await.unwrap();
+            drop(theirs);
+            post(&mut link, full(body), &Form::Origin, &[]);
+            assert!(matches!(answer(&mut link).await, Err(TransferError::Unsent)));
+            assert!(!link.rest());
+        }
+    }
 }
 
 #[tokio::test]
@@ -145,9 +160,10 @@ async fn a_connection_serves_again_only_after_a_clean_end() {
 #[tokio::test]
 async fn a_connection_that_did_not_take_all_of_a_request_does_not_serve_again() {
     let (mut link, mut theirs) = pair();
+    post(&mut link, full(&[b'a'; 2 << 20]), &Form::Origin, &[]);
+    assert!(answer(&mut link).now_or_never().is_none(), "the pipe is full");
     theirs.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
     drop(theirs);
-    post(&mut link, full(b"hello"), &Form::Origin, &[]);
     assert_eq!(answer(&mut link).await.unwrap(), StatusCode::OK);
     assert_eq!(content(&mut link).await.unwrap(), b"ok");
     assert!(link.is_written() && link.is_read());

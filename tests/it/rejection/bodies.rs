@@ -194,8 +194,12 @@ async fn an_early_refusal_counts_even_where_the_upstream_resets_the_upload() {
         caller.send(&request("POST", "/orders/x", &[], &body)).await.unwrap();
         let mut refusing = upstream.accept().await;
         refusing.part(LIMIT / 2).await;
+        // Whoever sends the replay before the reset has come loses it, and cannot know.
+        servers.issuer.gate().close();
         refusing.send(&answer(401, &[], b"no")).await;
+        servers.issuer.gate().waiting(1).await;
         drop(refusing);
+        servers.issuer.gate().open();
         let mut accepting = upstream.accept().await;
         let replayed = accepting.request().await;
         assert_eq!(sha256(&replayed.body), sha256(&body));
