@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use gungraun::prelude::*;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -167,7 +167,7 @@ fn log() -> (AccessLog, Writer, Record) {
         path: PATH.to_owned(),
     };
     let record = Record {
-        started: Instant::now(),
+        took: Duration::from_micros(1_234),
         id: RequestId::numbered("0198c5f2a6e1", 0x1000_0000_0001),
         asked: Some(Box::new(asked)),
         status: 200,

@@ -3,7 +3,7 @@
 //! Not `tracing` events: those cost six times as much, and a line that tells of traffic must not depend on a filter.
 
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 
@@ -34,8 +34,8 @@ pub enum Target {
 /// Everything worth telling about one exchange. Secrets, tokens and queries are never in it.
 #[derive(Debug)]
 pub struct Record {
-    /// When the request's head was read.
-    pub started: Instant,
+    /// How long the exchange took, from the end of the request's head to that of the answer.
+    pub took: Duration,
     /// The request id, also sent to the upstream and the caller.
     pub id: RequestId,
     /// Who asked for what. Only the log tells it, so nobody fills it in where there is none.

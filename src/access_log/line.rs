@@ -9,20 +9,16 @@ use super::{Asked, NotReplayed, Record};
 use crate::name::Name;
 
 /// Appends the line of `record`, with its line end. On an error the buffer is as it was.
-pub(super) fn append(
-    (record, asked): (&Record, &Asked),
-    duration: Duration,
-    buffer: &mut Vec<u8>,
-) -> serde_json::Result<()> {
+pub(super) fn append((record, asked): (&Record, &Asked), buffer: &mut Vec<u8>) -> serde_json::Result<()> {
     let before = buffer.len();
-    let written = write(record, asked, duration, &mut Line(buffer));
+    let written = write(record, asked, &mut Line(buffer));
     if written.is_err() {
         buffer.truncate(before);
     }
     written
 }
 
-fn write(record: &Record, asked: &Asked, duration: Duration, line: &mut Line<'_>) -> serde_json::Result<()> {
+fn write(record: &Record, asked: &Asked, line: &mut Line<'_>) -> serde_json::Result<()> {
     fn name(name: &Option<Name>) -> Option<&str> {
         name.as_ref().map(Name::as_str)
     }
@@ -42,7 +38,7 @@ fn write(record: &Record, asked: &Asked, duration: Duration, line: &mut Line<'_>
     line.value(r#","renewed":"#, record.renewed)?;
     line.value(r#","replayed":"#, record.replayed)?;
     line.text(r#","not_replayed_reason":"#, record.not_replayed_reason.map(NotReplayed::as_str))?;
-    line.value(r#","duration_ms":"#, milliseconds(duration))?;
+    line.value(r#","duration_ms":"#, milliseconds(record.took))?;
     line.value(r#","bytes_in":"#, record.bytes_in)?;
     line.value(r#","bytes_out":"#, record.bytes_out)?;
     line.text(r#","error":"#, record.error)?;
@@ -84,7 +80,7 @@ fn milliseconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::{Duration, Instant, SystemTime};
+    use std::time::{Duration, SystemTime};
 
     use super::append;
     use crate::access_log::{Asked, NotReplayed, Record, RequestId};
@@ -109,7 +105,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn record() -> Record {
         Record {
-            started: Instant::now(),
+            took: Duration::from_nanos(12_345_678),
             id: RequestId::numbered("0191", 0x2a),
             asked: Some(Box::new(asked())),
             status: 200,
@@ -127,7 +123,7 @@ pub(super) mod tests {
     fn written(record: &Record) -> String {
         let mut buffer = Vec::new();
         let asked = record.asked.as_ref().unwrap();
-        append((record, asked), Duration::from_nanos(12_345_678), &mut buffer).unwrap();
+        append((record, asked), &mut buffer).unwrap();
         String::from_utf8(buffer).unwrap()
     }
 

@@ -120,8 +120,7 @@ impl AccessLog {
         let (Some(shared), Some(asked)) = (&self.0, &record.asked) else { return };
         LINE.with_borrow_mut(|buffer| {
             buffer.clear();
-            let duration = record.started.elapsed();
-            if line::append((record, asked), duration, buffer).is_err() || !shared.push(buffer) {
+            if line::append((record, asked), buffer).is_err() || !shared.push(buffer) {
                 shared.dropped.inc();
             }
         });

@@ -87,7 +87,7 @@ impl Default for Counts {
 impl Counts {
     fn observe(&self, record: &Record) {
         self.status(record.status);
-        self.duration.observe(record.started.elapsed());
+        self.duration.observe(record.took);
         self.bytes_in.fetch_add(record.bytes_in, Relaxed);
         self.bytes_out.fetch_add(record.bytes_out, Relaxed);
         if record.rejected {

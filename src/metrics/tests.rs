@@ -22,7 +22,7 @@ fn record(status: u16) -> Record {
         path: "/canary-path".to_owned(),
     };
     Record {
-        started: Instant::now(),
+        took: Duration::ZERO,
         id: RequestId::numbered("1", 1),
         asked: Some(Box::new(asked)),
         status,

@@ -70,14 +70,19 @@ impl Attempts<'_> {
     /// Authorizes, forwards and, where the upstream refuses the token, renews and replays once.
     pub(super) async fn run(&self, open: &mut OpenRecord) -> Result<Answered, Stop> {
         let (Some(principal), Some(cell)) = (self.principal, &self.cell) else {
-            return self.forward(None, open).await;
+            return self.forward(None, Instant::now(), open).await;
         };
-        let token = match cell.live() {
+        let mut now = Instant::now();
+        let token = match cell.live_at(now) {
             Some(token) => token,
-            None => Box::pin(self.minted(cell, open)).await?,
+            None => {
+                let minted = Box::pin(self.minted(cell, open)).await?;
+                now = Instant::now();
+                minted
+            }
         };
         let attached = Attached::new(cell, principal, &token);
-        let mut first = self.forward(Some(&attached), open).await?;
+        let mut first = self.forward(Some(&attached), now, open).await?;
         let mut verdict = self.verdict(&attached, &first);
         if verdict == Verdict::Look {
             (first, verdict) = Box::pin(self.look_closer(&attached, first, open)).await?;
@@ -123,7 +128,7 @@ impl Attempts<'_> {
         open.record.replayed = true;
         discard(first).await;
         let attached = Attached::new(cell, principal, &renewed);
-        let mut second = self.forward(Some(&attached), open).await?;
+        let mut second = self.forward(Some(&attached), Instant::now(), open).await?;
         let mut verdict = self.verdict(&attached, &second);
         if verdict == Verdict::Look {
             (second, verdict) = self.look_closer(&attached, second, open).await?;
@@ -205,7 +210,7 @@ impl Attempts<'_> {
             return Ok(answered);
         }
         discard(answered).await;
-        self.forward(Some(attached), open).await
+        self.forward(Some(attached), Instant::now(), open).await
     }
 
     /// A token to replay with, or why there is no replay. The token is renewed for the next exchange all the same,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame};
+use tokio::time::Instant;
 
 use super::attempt::Answered;
 use super::replay::Progress;
@@ -30,6 +31,6 @@ pub(super) async fn discard(rejected: Answered) {
         true
     };
     if tokio::time::timeout(DISCARD_TIME, drained).await == Ok(true) {
-        lease.give_back();
+        lease.give_back(Instant::now());
     }
 }

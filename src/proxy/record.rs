@@ -1,9 +1,10 @@
 //! The open record of an exchange: filled on the way, written when the last byte has gone or the exchange is dropped.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::decide::{self, Found};
@@ -19,6 +20,10 @@ use crate::server::Connection;
 /// A record that is written when it is dropped: every exchange leaves exactly one line, however it ends.
 pub(super) struct OpenRecord {
     pub(super) record: Record,
+    /// When the request's head was read.
+    begun: Instant,
+    /// When the exchange ended, where that is known before the record is written.
+    pub(super) ended: Option<Instant>,
     pub(super) named: Option<Arc<NamedCredential>>,
     pub(super) body: Option<CallerBody>,
     /// The limit that was reached.
@@ -36,7 +41,7 @@ impl OpenRecord {
     /// Opens the record of a request whose head was read.
     pub(super) fn new(shared: &Arc<Shared>, connection: &Connection, parts: Option<&Parts>, id: RequestId) -> Self {
         let record = Record {
-            started: Instant::now(),
+            took: Duration::ZERO,
             id,
             asked: shared.access_log.is_on().then(|| Box::new(asked(connection, parts))),
             status: 0,
@@ -51,7 +56,18 @@ impl OpenRecord {
         };
         let is_crowded = shared.in_flight.inc() >= shared.most_in_flight;
         let shared = Arc::clone(shared);
-        Self { record, named: None, body: None, limit: None, place: None, is_crowded, is_tunnel: false, shared }
+        Self {
+            record,
+            begun: Instant::now(),
+            ended: None,
+            named: None,
+            body: None,
+            limit: None,
+            place: None,
+            is_crowded,
+            is_tunnel: false,
+            shared,
+        }
     }
 
     /// Holds the exchange against `limits.requests`; those that are refused count for as long as that takes.
@@ -127,6 +143,7 @@ impl Drop for OpenRecord {
         if self.record.status == 0 {
             self.record.error = Some("caller_gone");
         }
+        self.record.took = self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.begun);
         let counted = if self.is_tunnel { &self.shared.tunnels } else { &self.shared.in_flight };
         counted.dec();
         if let Some(limit) = self.limit {

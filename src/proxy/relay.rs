@@ -114,7 +114,11 @@ impl Relay {
         if let Some(lease) = self.incoming.take().and_then(UpstreamBody::into_rest)
             && matches!(self.request_body.progress(), Progress::Ended(_))
         {
-            lease.give_back();
+            let now = Instant::now();
+            lease.give_back(now);
+            if let Some(open) = &mut self.open {
+                open.ended = Some(now);
+            }
         }
         self.open = None;
     }

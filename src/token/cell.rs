@@ -119,8 +119,13 @@ impl Cell {
     /// is due.
     #[must_use]
     pub fn live(&self) -> Option<Arc<Token>> {
+        self.live_at(Instant::now())
+    }
+
+    /// The same, for whoever knows what time it is.
+    #[must_use]
+    pub fn live_at(&self, now: Instant) -> Option<Arc<Token>> {
         let made = self.made.get()?;
-        let now = Instant::now();
         let token = made.shared.usable(now)?;
         if token.ask_ahead(now) {
             // Whether the minter is gone will be noticed by whoever finds no token.

@@ -11,6 +11,7 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::http1::{self, Link, Pump, Room};
 use super::multiplex::Stream;
@@ -157,8 +158,9 @@ where
         self.is_spent = true;
     }
 
-    /// Returns the connection. Call this only when the answer has ended and all of the request was taken from the caller.
-    pub fn give_back(self) {
+    /// Returns the connection, which is idle from `now`. Call this only when the answer has ended and all of the request
+    /// was taken from the caller.
+    pub fn give_back(self, now: Instant) {
         let is_to_return = matches!(&self.carrier, Carrier::Http1(link) if self.is_to_return(link));
         let Self { carrier, pool, .. } = self;
         match carrier {
@@ -167,7 +169,7 @@ where
             }
             Carrier::Http1(mut link) => {
                 if is_to_return && link.rest() {
-                    pool.put(link);
+                    pool.put(link, now);
                 }
             }
             Carrier::Pumped(pump) => pump.release(),

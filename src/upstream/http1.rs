@@ -11,10 +11,11 @@ mod head;
 mod outgoing;
 mod pump;
 
-use std::fmt;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
+use std::{fmt, io};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -212,13 +213,27 @@ impl<B, IO: AsyncRead + Unpin> Link<B, IO> {
     /// Reads more of the answer.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransferError>> {
         let step = self.step.min(most(OPEN.load(Ordering::Relaxed)));
-        self.held.reserve(step);
-        let mut room = (&mut self.held).limit(step);
-        let read = ready!(pin!(self.io.read_buf(&mut room)).poll(cx)).map_err(TransferError::Io)?;
+        let read = if step == FIRST && self.held.is_empty() {
+            ready!(self.poll_read_little(cx))
+        } else {
+            self.held.reserve(step);
+            let mut room = (&mut self.held).limit(step);
+            ready!(pin!(self.io.read_buf(&mut room)).poll(cx))
+        };
+        let read = read.map_err(TransferError::Io)?;
         if read == step {
             self.step = step * 2;
         }
         Poll::Ready(if read == 0 { Err(TransferError::Ended) } else { Ok(()) })
+    }
+
+    /// Reads at most [`FIRST`] bytes by way of the stack: as much memory as came is held, and none while nothing comes.
+    fn poll_read_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [MaybeUninit::uninit(); FIRST];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        self.held.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
     }
 }
 

@@ -37,10 +37,10 @@ impl<B> Stack<B> {
     }
 
     /// The one that was used last and is still open, if it is young enough.
-    pub(super) fn pop(&self, limits: &PoolLimits) -> Option<Box<Link<B>>> {
+    pub(super) fn pop(&self, now: Instant, limits: &PoolLimits) -> Option<Box<Link<B>>> {
         let mut idle = self.idle.lock();
         while let Some(mut connection) = idle.pop() {
-            if connection.since.elapsed() >= limits.idle {
+            if now.saturating_duration_since(connection.since) >= limits.idle {
                 // A stack: what lies below has been idle for even longer.
                 idle.clear();
             } else if !connection.link.is_dead() {
@@ -51,8 +51,7 @@ impl<B> Stack<B> {
     }
 
     /// Takes a connection whose exchange is complete; one that is too old, or too many, closes.
-    pub(super) fn push(&self, link: Box<Link<B>>, limits: &PoolLimits) -> Sweeping {
-        let now = Instant::now();
+    pub(super) fn push(&self, link: Box<Link<B>>, now: Instant, limits: &PoolLimits) -> Sweeping {
         let mut idle = self.idle.lock();
         if idle.len() >= limits.idle_connections || now.duration_since(link.opened) >= limits.age {
             return Sweeping::Fine;

@@ -212,13 +212,18 @@ where
         Self { opener, form, connections, otherwise, speaks_http2_only: AtomicBool::new(false) }
     }
 
-    /// A connection that was ready a moment ago, or a new one, made for an answer that has `room`.
+    /// A connection that was ready a moment before `now`, or a new one, made for an answer that has `room`.
     ///
     /// # Errors
     /// When a new one was needed and could not be opened within `connect`.
-    pub async fn checkout(self: &Arc<Self>, connect: Duration, room: Room) -> Result<Lease<B>, CheckoutError> {
+    pub async fn checkout(
+        self: &Arc<Self>,
+        now: Instant,
+        connect: Duration,
+        room: Room,
+    ) -> Result<Lease<B>, CheckoutError> {
         if let Connections::Http1(stack) = &self.connections
-            && let Some(link) = stack.pop(&self.opener.limits)
+            && let Some(link) = stack.pop(now, &self.opener.limits)
         {
             self.opener.metrics.reused();
             return Ok(Lease::new(Carrier::Http1(link), (Arc::clone(self), room), true));
@@ -326,10 +331,10 @@ where
         self.opener.note_proxy(refusal);
     }
 
-    /// Takes back a connection whose exchange is complete.
-    pub(super) fn put(self: &Arc<Self>, link: Box<Link<B>>) {
+    /// Takes back a connection whose exchange is complete, and which is idle from `now`.
+    pub(super) fn put(self: &Arc<Self>, link: Box<Link<B>>, now: Instant) {
         if let Connections::Http1(stack) = &self.connections {
-            self.sweep(stack.push(link, &self.opener.limits));
+            self.sweep(stack.push(link, now, &self.opener.limits));
         }
     }
 

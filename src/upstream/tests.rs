@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::http1::crowd;
 use super::{CheckoutError, Endpoint, Http, Lease, Pool, PoolLimits, Pools, Protocol, RequestHead, Room, SendError};
@@ -96,9 +97,9 @@ async fn a_thousand_cold_callers_open_few_connections_over_http2() {
     let (address, connections) = server(200).await;
     let pool = pool_of(PoolLimits::default(), &endpoint(address), Protocol::Http2);
     let callers = (0..1000).map(|_| async {
-        let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+        let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
         assert_eq!(ask(&mut lease).await, "POST http://virtual.test/a?b falsebody");
-        lease.give_back();
+        lease.give_back(Instant::now());
     });
     join_all(callers).await;
     let opened = connections.load(Ordering::SeqCst);
@@ -110,16 +111,16 @@ async fn connections_are_bounded_and_who_finds_none_waits_for_a_stream() {
     let (address, connections) = server(2).await;
     let limits = PoolLimits { http2_connections: 2, ..PoolLimits::default() };
     let pool = pool_of(limits, &endpoint(address), Protocol::Http2);
-    let mut held = join_all((0..4).map(|_| pool.checkout(LONG, Room::Wide))).await;
+    let mut held = join_all((0..4).map(|_| pool.checkout(Instant::now(), LONG, Room::Wide))).await;
     assert!(held.iter().all(Result::is_ok));
     assert_eq!(connections.load(Ordering::SeqCst), 2);
-    let refused = pool.checkout(Duration::from_millis(20), Room::Wide).await;
+    let refused = pool.checkout(Instant::now(), Duration::from_millis(20), Room::Wide).await;
     assert!(matches!(refused, Err(CheckoutError::Busy)), "{refused:?}");
     let waiting = tokio::spawn({
         let pool = Arc::clone(&pool);
-        async move { pool.checkout(LONG, Room::Wide).await.map(|lease| lease.is_reused()) }
+        async move { pool.checkout(Instant::now(), LONG, Room::Wide).await.map(|lease| lease.is_reused()) }
     });
-    held.pop().unwrap().unwrap().give_back();
+    held.pop().unwrap().unwrap().give_back(Instant::now());
     assert!(waiting.await.unwrap().unwrap());
 }
 
@@ -137,7 +138,7 @@ async fn all_who_wait_for_a_connection_share_its_failure() {
         }
     });
     let pool = pool_of(PoolLimits::default(), &endpoint(address), Protocol::Http2);
-    let outcomes = join_all((0..100).map(|_| pool.checkout(LONG, Room::Wide))).await;
+    let outcomes = join_all((0..100).map(|_| pool.checkout(Instant::now(), LONG, Room::Wide))).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(CheckoutError::NotHttp2))), "{:?}", outcomes[0]);
     assert_eq!(accepted.load(Ordering::SeqCst), 1);
 }
@@ -147,9 +148,9 @@ async fn a_connection_goes_when_it_was_idle_for_too_long_and_takes_no_more_when_
     let (address, connections) = server(100).await;
     let limits = PoolLimits { idle: Duration::from_millis(50), ..PoolLimits::default() };
     let pool = pool_of(limits, &endpoint(address), Protocol::Http2);
-    let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+    let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
     ask(&mut lease).await;
-    lease.give_back();
+    lease.give_back(Instant::now());
     tokio::time::timeout(LONG, async {
         while connections.load(Ordering::SeqCst) > 0 {
             tokio::task::yield_now().await;
@@ -163,11 +164,11 @@ async fn a_connection_goes_when_it_was_idle_for_too_long_and_takes_no_more_when_
             if protocol == Protocol::Http2 { address } else { http1(b"HTTP/1.1 204 No Content\r\n\r\n").await };
         let pool = pool_of(limits, &endpoint(address), protocol);
         for _ in 0..3 {
-            let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+            let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
             assert!(!lease.is_reused());
             send(&mut lease, &[], full("body")).await.unwrap();
             lease.frame().await.map(Result::unwrap);
-            lease.give_back();
+            lease.give_back(Instant::now());
         }
     }
 }
@@ -179,13 +180,13 @@ async fn a_narrow_connection_stays_with_those_that_may_not_read() {
     for (next, is_kept) in [(Room::Narrow, true), (Room::Wide, false)] {
         let address = http1(b"HTTP/1.1 204 No Content\r\n\r\n").await;
         let pool = pool_of(PoolLimits::default(), &endpoint(address), Protocol::Http1);
-        let mut lease = pool.checkout(LONG, Room::Narrow).await.unwrap();
+        let mut lease = pool.checkout(Instant::now(), LONG, Room::Narrow).await.unwrap();
         send(&mut lease, &[], full("")).await.unwrap();
-        lease.give_back();
-        let lease = pool.checkout(LONG, next).await.unwrap();
+        lease.give_back(Instant::now());
+        let lease = pool.checkout(Instant::now(), LONG, next).await.unwrap();
         assert!(lease.is_reused());
-        lease.give_back();
-        assert_eq!(pool.checkout(LONG, next).await.unwrap().is_reused(), is_kept, "{next:?}");
+        lease.give_back(Instant::now());
+        assert_eq!(pool.checkout(Instant::now(), LONG, next).await.unwrap().is_reused(), is_kept, "{next:?}");
     }
 }
 
@@ -225,7 +226,7 @@ async fn an_upgraded_connection_closes_with_what_it_became_and_never_returns() {
         Protocol::Http1,
     );
     for _ in 0..2 {
-        let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+        let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
         assert!(!lease.is_reused());
         let status = send(&mut lease, &[("connection", "upgrade"), ("upgrade", "echo")], full("")).await.unwrap();
         assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
@@ -251,7 +252,7 @@ async fn a_dropped_lease_resets_its_stream_and_leaves_the_connection_to_others()
     let pool = pools.pool(&endpoint.key(), &endpoint, Protocol::Http2);
     for _ in 0..20 {
         // More than the server allows at once: each is reset before the next.
-        let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+        let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
         let sent = tokio::time::timeout(Duration::from_millis(5), send(&mut lease, &[], Endless)).await;
         assert!(sent.is_err(), "the server waits for the body");
     }
@@ -278,7 +279,8 @@ async fn an_address_that_is_not_admitted_is_no_connection() {
     let (address, connections) = server(10).await;
     let foreign = Endpoint { addresses: Addresses::FOREIGN, ..endpoint(address) };
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let outcome = pool_of(PoolLimits::default(), &foreign, protocol).checkout(LONG, Room::Wide).await;
+        let outcome =
+            pool_of(PoolLimits::default(), &foreign, protocol).checkout(Instant::now(), LONG, Room::Wide).await;
         let Err(CheckoutError::Connect(error)) = outcome else { panic!("{outcome:?}") };
         assert!(matches!(*error, ConnectError::Forbidden));
     }
@@ -365,11 +367,11 @@ async fn a_request_is_written_to_its_end_behind_an_early_answer() {
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n", "0\r\n\r\n"),
     ] {
         let (pool, read) = hasty(early.as_bytes(), LARGE, rest.as_bytes()).await;
-        let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+        let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
         assert!(send(&mut lease, &[], large()).await.unwrap().is_success());
         lease.detach_request();
         while !lease.is_end_stream() && lease.frame().await.transpose().unwrap().is_some() {}
-        lease.give_back();
+        lease.give_back(Instant::now());
         assert_eq!(read.await.unwrap(), LARGE, "{early}");
         let again = tokio::time::timeout(LONG, async {
             // It is back as soon as the last byte is written.
@@ -379,7 +381,7 @@ async fn a_request_is_written_to_its_end_behind_an_early_answer() {
             } {
                 tokio::task::yield_now().await;
             }
-            pool.checkout(LONG, Room::Wide).await.unwrap().is_reused()
+            pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap().is_reused()
         });
         assert!(again.await.unwrap(), "{early}");
     }
@@ -393,12 +395,12 @@ async fn a_spent_connection_never_returns() {
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n", "0\r\n\r\n"),
     ] {
         let (pool, read) = hasty(early.as_bytes(), LARGE, rest.as_bytes()).await;
-        let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+        let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
         lease.spend();
         send(&mut lease, &[], large()).await.unwrap();
         lease.detach_request();
         while !lease.is_end_stream() && lease.frame().await.transpose().unwrap().is_some() {}
-        lease.give_back();
+        lease.give_back(Instant::now());
         read.await.unwrap();
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -426,11 +428,11 @@ async fn a_connection_that_its_server_has_closed_is_closed_soon() {
     });
     let limits = PoolLimits { idle: Duration::from_secs(3600), ..PoolLimits::default() };
     let pool = pool_of(limits, &endpoint(address), Protocol::Http1);
-    let mut lease = pool.checkout(LONG, Room::Wide).await.unwrap();
+    let mut lease = pool.checkout(Instant::now(), LONG, Room::Wide).await.unwrap();
     assert_eq!(ask(&mut lease).await, "ok");
     tokio::time::pause();
     let given_back = tokio::time::Instant::now();
-    lease.give_back();
+    lease.give_back(Instant::now());
     let closed = serving.await.unwrap();
     assert!(closed - given_back < Duration::from_secs(60), "{:?}", closed - given_back);
 }

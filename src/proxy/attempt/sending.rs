@@ -30,17 +30,20 @@ use crate::upstream::{Lease, Protocol, Room, SendError};
 const UNSENT_RETRIES: u8 = 2;
 
 impl Attempts<'_> {
-    /// Sends the request with what is attached and waits for the head of an answer.
+    /// Sends the request with what is attached, `now`, and waits for the head of an answer.
     pub(super) async fn forward(
         &self,
         attached: Option<&Attached<'_>>,
+        now: Instant,
         open: &mut OpenRecord,
     ) -> Result<Answered, Stop> {
         let way = self.destination.way(self.named, attached.map(|attached| attached.token))?;
         let connect = self.connect_time();
         let room = self.room();
-        let mut lease = way.pool().checkout(connect, room).await.map_err(|error| stop::checkout(&error))?;
+        let mut lease = way.pool().checkout(now, connect, room).await.map_err(|error| stop::checkout(&error))?;
         let (mut set, mut body) = self.request(attached, &way, &lease)?;
+        // Opening a connection takes time.
+        let mut begun = if lease.is_reused() { now } else { Instant::now() };
         let mut unsent = 0;
         let mut lost = false;
         loop {
@@ -49,7 +52,7 @@ impl Attempts<'_> {
             let answered = {
                 let following = Following::new(self, &sent);
                 let sending = std::pin::pin!(self.send(&mut lease, (&set, body), &following));
-                self.answered(sending).await?
+                self.answered(sending, begun).await?
             };
             match answered {
                 Ok(answer) if self.misses_expectation(&answer) => {}
@@ -99,6 +102,7 @@ impl Attempts<'_> {
             }
             lease = way.pool().open(self.connect_time(), room).await.map_err(|error| stop::checkout(&error))?;
             (set, body) = self.request(attached, &way, &lease)?;
+            begun = Instant::now();
         }
     }
 
@@ -173,15 +177,19 @@ impl Attempts<'_> {
         is_idempotent(&self.prepared.method) && self.body.take_over().is_ok()
     }
 
-    /// Waits for what `sending` gives; the first-byte time-out starts with the last byte of the request that moved. A body
-    /// that is held back goes on its way when the upstream has had its time to ask for it.
-    async fn answered<S>(&self, mut sending: Pin<&mut S>) -> Result<Result<Response<()>, SendError>, Stop>
+    /// Waits for what `sending` gives, which has `begun`; the first-byte time-out starts with the last byte of the request
+    /// that moved. A body that is held back goes on its way when the upstream has had its time to ask for it.
+    async fn answered<S>(
+        &self,
+        mut sending: Pin<&mut S>,
+        begun: Instant,
+    ) -> Result<Result<Response<()>, SendError>, Stop>
     where
         S: Future<Output = Result<Response<()>, SendError>>,
     {
         let Timeouts { first_byte, continue_, .. } = self.named.settings.timeouts;
-        let mut deadline = Instant::now() + first_byte;
-        let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| Instant::now() + continue_);
+        let mut deadline = begun + first_byte;
+        let mut release = (self.prepared.expects && self.body.is_held_back()).then(|| begun + continue_);
         loop {
             let at = [self.end, release].into_iter().flatten().fold(deadline, Instant::min);
             let answered = poll_fn(|cx| match sending.as_mut().poll(cx) {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::super::TransferError;
 use super::super::pool::Pool;
@@ -125,6 +126,6 @@ where
     if let (Ok(Ok(())), Some(pool)) = (written, pool)
         && link.rest()
     {
-        pool.put(link);
+        pool.put(link, Instant::now());
     }
 }
