@@ -194,7 +194,7 @@ enum Outcome {
 
 async fn serve(
     proxy: &Proxy,
-    Opened { parts, incoming, near }: Opened,
+    Opened { mut parts, incoming, near }: Opened,
     connection: &Arc<Connection>,
     open: &mut OpenRecord,
     found: &mut Found,
@@ -202,7 +202,17 @@ async fn serve(
     open.admit()?;
     let plan = proxy.shared.plan.load_full();
     let context = Context { connection, pseudonym: &proxy.shared.pseudonym, id: &open.record.id, has_secrets: true };
-    let decided = decided(parts, &plan, &context, found).await;
+    let decided = match decide::arrive(&mut parts, &plan, connection, found) {
+        Ok(Arrived::Known) => decide::decide(parts, &plan, &context, found),
+        Ok(Arrived::Pending(pending)) => {
+            Box::pin(pending.settled()).await;
+            // Whatever is still open now stays unproven.
+            let _ = decide::identify(&parts, &plan, connection, found);
+            decide::decide(parts, &plan, &context, found)
+        }
+        Ok(Arrived::Answer(answer)) => Ok(Decision::Answer(answer)),
+        Err(stop) => Err(stop),
+    };
     proxy.shared.caller_decisions.count(decision(&decided));
     open.note(found);
     let (prepared, passing) = match forwarded(decided) {
@@ -223,21 +233,7 @@ async fn serve(
         // RFC 8441 4: any 2xx would tell the caller that the tunnel is open.
         return Err(Stop::with(Failure::UpstreamProtocol, "the upstream did not switch protocols"));
     }
-    Ok(Outcome::Relay(Box::new(answered), limits))
-}
-
-/// What is to be done about a request; waits only for the keys of a caller's token.
-async fn decided(mut parts: Parts, plan: &Plan, context: &Context<'_>, found: &mut Found) -> Result<Decision, Stop> {
-    match decide::arrive(&mut parts, plan, context.connection, found)? {
-        Arrived::Answer(answer) => return Ok(Decision::Answer(answer)),
-        Arrived::Known => {}
-        Arrived::Pending(pending) => {
-            Box::pin(pending.settled()).await;
-            // Whatever is still open now stays unproven.
-            let _ = decide::identify(&parts, plan, context.connection, found);
-        }
-    }
-    decide::decide(parts, plan, context, found)
+    Ok(Outcome::Relay(answered, limits))
 }
 
 /// What is done in place of sending the request on.

@@ -46,7 +46,7 @@ pub(super) struct Attempts<'a> {
     pub(super) end: Option<Instant>,
 }
 
-/// The answer that the caller will see.
+/// The answer that the caller will see. It passes through many hands, so they are given a box.
 pub(super) struct Answered {
     pub(super) answer: Response<UpstreamBody>,
     pub(super) body: CallerBody,
@@ -68,7 +68,7 @@ struct Attached<'a> {
 
 impl Attempts<'_> {
     /// Authorizes, forwards and, where the upstream refuses the token, renews and replays once.
-    pub(super) async fn run(&self, open: &mut OpenRecord) -> Result<Answered, Stop> {
+    pub(super) async fn run(&self, open: &mut OpenRecord) -> Result<Box<Answered>, Stop> {
         let (Some(principal), Some(cell)) = (self.principal, &self.cell) else {
             return self.forward(None, Instant::now(), open).await;
         };
@@ -112,10 +112,10 @@ impl Attempts<'_> {
     async fn renew_and_replay(
         &self,
         (principal, cell, token): (&Principal, &Cell, &Token),
-        first: Answered,
+        first: Box<Answered>,
         replay: Option<Replay>,
         open: &mut OpenRecord,
-    ) -> Result<Answered, Stop> {
+    ) -> Result<Box<Answered>, Stop> {
         let replay = replay.unwrap_or(self.named.settings.replay);
         let renewed = match self.renewal(cell, token, &first, replay).await {
             Ok(renewed) => renewed,
@@ -126,7 +126,7 @@ impl Attempts<'_> {
         };
         open.record.renewed = true;
         open.record.replayed = true;
-        discard(first).await;
+        discard(*first).await;
         let attached = Attached::new(cell, principal, &renewed);
         let mut second = self.forward(Some(&attached), Instant::now(), open).await?;
         let mut verdict = self.verdict(&attached, &second);
@@ -172,18 +172,18 @@ impl Attempts<'_> {
     async fn look_closer(
         &self,
         attached: &Attached<'_>,
-        answered: Answered,
+        answered: Box<Answered>,
         open: &mut OpenRecord,
-    ) -> Result<(Answered, Verdict), Stop> {
+    ) -> Result<(Box<Answered>, Verdict), Stop> {
         let answered = self.with_nonce(attached, answered, open).await?;
         let Some(external) = &self.named.external else { return Ok((answered, Verdict::Accepted)) };
         let rules = external.rejection();
-        let Answered { mut answer, body, upgrade, sent } = answered;
+        let Answered { mut answer, body, upgrade, sent } = *answered;
         let mut verdict = rules.head(answer.status(), answer.headers());
         if verdict == Verdict::Look {
             (answer, verdict) = look(answer, &self.prepared.method, rules, self.end).await;
         }
-        let mut answered = Answered { answer, body, upgrade, sent };
+        let mut answered = Box::new(Answered { answer, body, upgrade, sent });
         if verdict == Verdict::Accepted && self.is_ended_call(&answered) {
             verdict = grpc::head(&answered.answer, rules);
         }
@@ -199,9 +199,9 @@ impl Attempts<'_> {
     async fn with_nonce(
         &self,
         attached: &Attached<'_>,
-        answered: Answered,
+        answered: Box<Answered>,
         open: &mut OpenRecord,
-    ) -> Result<Answered, Stop> {
+    ) -> Result<Box<Answered>, Stop> {
         if !attached.lacks_nonce(&answered.answer) {
             return Ok(answered);
         }
@@ -209,7 +209,7 @@ impl Attempts<'_> {
             open.record.not_replayed_reason = Some(reason);
             return Ok(answered);
         }
-        discard(answered).await;
+        discard(*answered).await;
         self.forward(Some(attached), Instant::now(), open).await
     }
 

@@ -36,7 +36,7 @@ impl Attempts<'_> {
         attached: Option<&Attached<'_>>,
         now: Instant,
         open: &mut OpenRecord,
-    ) -> Result<Answered, Stop> {
+    ) -> Result<Box<Answered>, Stop> {
         let way = self.destination.way(self.named, attached.map(|attached| attached.token))?;
         let connect = self.connect_time();
         let room = self.room();
@@ -76,7 +76,7 @@ impl Attempts<'_> {
                     let sent = if self.passes_trailers() { sent.keep() } else { None };
                     lease.detach_request();
                     let answer = answer.map(|()| UpstreamBody::new(lease));
-                    return Ok(Answered { answer, body, upgrade, sent });
+                    return Ok(Box::new(Answered { answer, body, upgrade, sent }));
                 }
                 Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
                 // Nobody has seen it.
