@@ -25,7 +25,7 @@ finish() {
   echo "$out" >&2
   exit
 }
-if [ -x "$built" ] && [ -z "$(find src benches/train Cargo.toml Cargo.lock "$self" -newer "$built" -print -quit)" ]; then
+if [ -x "$built" ] && [ -z "$(find src benches/train .cargo Cargo.toml Cargo.lock "$self" -newer "$built" -print -quit)" ]; then
   finish
 fi
 profiles=$target/profiles
