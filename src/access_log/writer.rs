@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
 
+use super::line::Pen;
 use super::sink::{OpenError, OpenTarget, Sink};
-use super::{Record, Target, line};
+use super::{Record, Target};
 
 /// The most bytes that wait to be written; as many again are being written.
 const CAPACITY: usize = 4 * 1024 * 1024;
@@ -72,7 +73,7 @@ struct State {
 }
 
 thread_local! {
-    static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(1024));
+    static PEN: RefCell<Pen> = RefCell::new(Pen::new());
 }
 
 impl AccessLog {
@@ -115,12 +116,11 @@ impl AccessLog {
         Ok((Self(Some(shared)), writer))
     }
 
-    /// Adds the line of a finished exchange, whose duration ends now. Never waits for the sink.
+    /// Adds the line of a finished exchange. Never waits for the sink.
     pub fn write(&self, record: &Record) {
         let (Some(shared), Some(asked)) = (&self.0, &record.asked) else { return };
-        LINE.with_borrow_mut(|buffer| {
-            buffer.clear();
-            if line::append((record, asked), buffer).is_err() || !shared.push(buffer) {
+        PEN.with_borrow_mut(|pen| {
+            if pen.write(record, asked).is_err() || !shared.push(&pen.line) {
                 shared.dropped.inc();
             }
         });
