@@ -63,7 +63,7 @@ async fn content(link: &mut Link<Outgoing, DuplexStream>) -> Result<Vec<u8>, Tra
     Ok(all)
 }
 
-/// What such a connection said before is no answer to what it never got.
+/// B45: such a request may be sent again. What its connection said before is no answer to what it never got.
 #[tokio::test]
 async fn a_request_of_which_nothing_could_be_written_was_not_sent() {
     for said in ["", "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"] {
