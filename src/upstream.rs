@@ -67,7 +67,7 @@ pub enum TransferError {
     /// The connection failed.
     #[error("the connection failed")]
     Io(#[source] std::io::Error),
-    /// It failed before the first byte of the request.
+    /// It failed before anything of the request could have been read.
     #[error("the connection failed before the request")]
     Unsent,
     /// The connection ended, and the answer had not.

@@ -45,7 +45,7 @@ pub(super) enum Carrier<B> {
 /// What became of a request that got no answer. The variant says who may send it again.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// Not a byte of it was sent.
+    /// Nothing of it was sent that could have been read.
     #[error("the connection closed before the request was sent")]
     Unsent,
     /// It was sent, and the upstream says that it did not process it (RFC 9113 8.7): any method may be sent again.

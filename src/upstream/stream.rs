@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 use super::opener::Counted;
 
 /// A stream that swallows what can no longer be written. How the exchange ends is then for the reading side to say: it
-/// finds an answer, or the end of the stream.
+/// finds an answer, or the end of the stream. Only where nothing of the request went out there is nothing to be found,
+/// and the error is told.
 #[derive(Debug)]
 pub(super) struct UpstreamStream<IO> {
     io: IO,
@@ -55,9 +56,14 @@ impl<IO> UpstreamStream<IO> {
         self.broken
     }
 
-    /// What became of a write of `length` bytes, where that of a peer that is gone counts as done, from now on.
+    /// What became of a write of `length` bytes: that of a peer that is gone counts as done, from now on, if anything
+    /// was written before.
     fn wrote(&mut self, length: usize, result: io::Result<usize>) -> io::Result<usize> {
         self.has_sent |= result.is_ok() || length > self.all_or_none;
+        if !self.has_sent {
+            self.broken = true;
+            return result;
+        }
         self.outcome(result, length)
     }
 
@@ -170,7 +176,7 @@ mod tests {
             theirs.read_exact(&mut [0; 19]).await.unwrap();
             drop(theirs);
             assert!(!stream.has_lost_all());
-            stream.write_all(&b"xxxxx"[..length]).await.unwrap();
+            assert_eq!(stream.write_all(&b"xxxxx"[..length]).await.is_err(), has_lost_all, "{before} and {length}");
             assert_eq!(stream.has_lost_all(), has_lost_all, "{before} and {length}");
         }
     }

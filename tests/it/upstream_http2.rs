@@ -1,8 +1,11 @@
 //! HTTP/2 towards the upstream (RFC 9113): streams, GOAWAY, refusals, and how it is agreed on.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::certificates::Authority;
 use crate::support::frames::{
@@ -47,6 +50,31 @@ async fn a_hundred_exchanges_share_the_connections_that_their_number_needs() {
         let scrape = Scrape::of(&proxy).await;
         let opened = scrape.sum("keybearer_upstream_connections_opened_total", &[("upstream", &name)]);
         assert_eq!(opened, upstream.connections() as f64);
+    }
+}
+
+/// The first-byte time-out begins with the sending, however long a place on a connection was waited for.
+#[tokio::test]
+async fn waiting_for_a_connection_takes_nothing_of_the_time_for_an_answer() {
+    let upstream = Http2::start(10, |_| Say::Echo).await;
+    let slow_to_open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let servers = Servers::start().await;
+    let named = format!("{HTTP2}\ntimeouts = {{ connect = \"20s\", first_byte = \"2s\" }}");
+    let proxy = servers.proxy_to(slow_to_open.local_addr().unwrap(), &named).await;
+    let opening = async {
+        let (mut near, _) = slow_to_open.accept().await.unwrap();
+        let another = tokio::time::timeout(Duration::from_millis(2500), slow_to_open.accept()).await;
+        assert!(another.is_err(), "one connection is opened for all");
+        let mut far = TcpStream::connect(upstream.address).await.unwrap();
+        tokio::io::copy_bidirectional(&mut near, &mut far).await
+    };
+    tokio::select! {
+        answers = join_all((0..5).map(|_| exchange(&proxy, "GET", b""))) => {
+            for answer in answers {
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            }
+        }
+        ended = opening => panic!("the connection ended: {ended:?}"),
     }
 }
 

@@ -42,8 +42,9 @@ impl Attempts<'_> {
         let room = self.room();
         let mut lease = way.pool().checkout(now, connect, room).await.map_err(|error| stop::checkout(&error))?;
         let (mut set, mut body) = self.request(attached, &way, &lease)?;
-        // Opening a connection takes time.
-        let mut begun = if lease.is_reused() { now } else { Instant::now() };
+        // Opening a connection takes time, and so may waiting for a place on one.
+        let is_at_once = lease.is_reused() && lease.protocol() == Protocol::Http1;
+        let mut begun = if is_at_once { now } else { Instant::now() };
         let mut unsent = 0;
         let mut lost = false;
         loop {
@@ -79,8 +80,12 @@ impl Attempts<'_> {
                     return Ok(Box::new(Answered { answer, body, upgrade, sent }));
                 }
                 Err(_) if self.body.is_too_large() => return Err(Stop::new(Failure::BodyTooLarge)),
-                // Nobody has seen it.
-                Err(SendError::Unsent) if unsent < UNSENT_RETRIES && self.body.take_over().is_ok() => {
+                // Nobody has seen it. Who closes what was opened for it is not asked for more.
+                Err(SendError::Unsent)
+                    if unsent < UNSENT_RETRIES
+                        && (was_reused || lease.protocol() == Protocol::Http2)
+                        && self.body.take_over().is_ok() =>
+                {
                     unsent += 1;
                     way.pool().stale();
                 }
